@@ -1,0 +1,80 @@
+#include "duet/core/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+#include "duet/core/error.h"
+
+namespace duet {
+namespace {
+
+// Closes on every path out of a scope.
+struct Descriptor {
+  int fd;
+  ~Descriptor() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+}  // namespace
+
+std::string read_file(const std::string& path) {
+  Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  check(file.fd >= 0, "file", "cannot open ", path, ": ", std::strerror(errno));
+  struct stat info {};
+  check(::fstat(file.fd, &info) == 0, "file", "cannot read ", path, ": ", std::strerror(errno));
+  check(!S_ISDIR(info.st_mode), "file", path, " is a directory, a file was expected");
+  std::string bytes(static_cast<size_t>(info.st_size), '\0');
+  size_t done = 0;
+  for (;;) {
+    if (done == bytes.size()) bytes.resize(done + 65536);  // pipes and files that grow
+    const ssize_t n = ::read(file.fd, bytes.data() + done, bytes.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    check(n >= 0, "file", "cannot read ", path, ": ", std::strerror(errno));
+    if (n == 0) break;
+    done += static_cast<size_t>(n);
+  }
+  bytes.resize(done);
+  return bytes;
+}
+
+void sync_path(const std::string& path) {
+  Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  check(file.fd >= 0 && ::fsync(file.fd) == 0, "file", "cannot flush ", path, ": ", std::strerror(errno));
+}
+
+void write_file_atomically(const std::string& path, std::string_view bytes) {
+  const std::string temporary = path + ".tmp-" + std::to_string(::getpid());
+  const auto fail_with = [&](int reason) {
+    ::unlink(temporary.c_str());
+    fail("file", "cannot write ", path, ": ", std::strerror(reason));
+  };
+  {
+    Descriptor file{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
+    if (file.fd < 0) fail_with(errno);
+    while (!bytes.empty()) {
+      const ssize_t n = ::write(file.fd, bytes.data(), bytes.size());
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) fail_with(errno);
+      bytes.remove_prefix(static_cast<size_t>(n));
+    }
+    if (::fsync(file.fd) != 0) fail_with(errno);
+  }
+  if (::rename(temporary.c_str(), path.c_str()) != 0) fail_with(errno);
+  const auto parent = std::filesystem::path(path).parent_path();
+  sync_path(parent.empty() ? "." : parent.string());
+}
+
+void make_directories(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  check(!error && std::filesystem::is_directory(path), "file", "cannot create directory ", path, ": ",
+        error ? error.message() : "a file of that name is in the way");
+}
+
+}  // namespace duet

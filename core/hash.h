@@ -1,0 +1,19 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace duet {
+
+// FNV-1a, 64 bit: names random streams and assigns dataset rows to splits.
+inline uint64_t fnv1a64(std::string_view bytes) {
+  uint64_t h = 0xCBF29CE484222325;
+  for (const char c : bytes) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001B3;
+  return h;
+}
+
+// CRC-32C (Castagnoli), as used by TensorBoard records and checkpoints. Pass the previous value to continue.
+uint32_t crc32c(std::span<const unsigned char> bytes, uint32_t previous = 0);
+
+}  // namespace duet

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+namespace duet::tools {
+
+// Each adds one subcommand with its options to `app`; the subcommand's callback runs it and throws duet::Error on
+// failure. One function per file: tools/<name>.cpp.
+void add_info_command(CLI::App& app);
+
+}  // namespace duet::tools
