@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <ostream>
 #include <span>
@@ -114,12 +115,13 @@ struct Rows {
   T* row(int64_t i) const { return data + i * width; }
 };
 
+// Product of all dimensions but the last; 1 for rank 0.
+inline int64_t rows_of(const Tensor& tensor) { return tensor.shape().product(0, std::max(tensor.rank() - 1, 0)); }
+
 // All leading dimensions folded into rows, the last dimension as the row. Rank 0 is one row of one element.
 template <class T>
 Rows<T> rows(const Tensor& tensor) {
-  const int rank = tensor.rank();
-  const int64_t width = rank ? tensor.dim(-1) : 1;
-  return {tensor.data<std::remove_const_t<T>>(), tensor.shape().product(0, std::max(rank - 1, 0)), width};
+  return {tensor.data<std::remove_const_t<T>>(), rows_of(tensor), tensor.rank() ? tensor.dim(-1) : 1};
 }
 
 }  // namespace duet
