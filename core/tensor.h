@@ -116,7 +116,9 @@ struct Rows {
 };
 
 // Product of all dimensions but the last; 1 for rank 0.
-inline int64_t rows_of(const Tensor& tensor) { return tensor.shape().product(0, std::max(tensor.rank() - 1, 0)); }
+inline int64_t rows_of(const Tensor& tensor) {
+  return tensor.shape().product(0, std::max(tensor.rank() - 1, 0));
+}
 
 // All leading dimensions folded into rows, the last dimension as the row. Rank 0 is one row of one element.
 template <class T>

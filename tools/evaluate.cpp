@@ -1,0 +1,65 @@
+#include <iostream>
+
+#include "duet/core/file.h"
+#include "duet/tools/commands.h"
+#include "duet/train/strategies.h"
+
+namespace duet::tools {
+namespace {
+
+struct EvaluateCommand {
+  std::string model, data, split = "test", out, on_bad_sample = "stop";
+  int64_t batch = 64;
+  int workers = 2;
+  bool json = false;
+};
+
+void run_evaluate(const EvaluateCommand& c) {
+  train::LoadedClassifier loaded = train::load_classifier(c.model);
+  loaded.processors.input.use_labels = true;
+  loaded.processors.input.on_bad_sample = c.on_bad_sample == "skip" ? train::BadSample::skip : train::BadSample::stop;
+  const train::Dataset dataset = train::Dataset::open(c.data, {.on_bad_sample = loaded.processors.input.on_bad_sample});
+  check(dataset.labels() == loaded.config.labels, "evaluate", "the labels of ", c.data, " (", dataset.labels().size(),
+        ") are not those of ", c.model, " (", loaded.config.labels.size(), ")");
+  const auto source = std::make_shared<const train::SampleSource>(dataset, dataset.split(c.split),
+                                                                  loaded.processors.tokenizer, loaded.processors.input);
+  train::Loader loader(source, {.batch = c.batch, .shuffle = false, .workers = c.workers});
+  train::ClassifyTask task(*loaded.store, *loaded.model, {}, {});
+  const auto predictions = task.predict(loader);
+  const train::ClassificationMetrics metrics(predictions.probabilities, predictions.labels,
+                                             loaded.config.labels.size());
+  Json result = metrics.to_json(loaded.config.labels, predictions.loss);
+  result["split"] = c.split;
+  result["samples"] = predictions.samples.size();
+  result["skipped"] = loader.skipped();
+  const std::string out = c.out.empty() ? c.model + "/metrics.json" : c.out;
+  write_file_atomically(out, result.dump(1) + "\n");
+  for (const std::string& line : loader.skipped()) std::cerr << "skipped bad sample: " << line << '\n';
+  if (c.json)
+    std::cout << result.dump() << '\n';
+  else
+    std::cout << metrics.table(loaded.config.labels) << "written   " << out << '\n';
+}
+
+}  // namespace
+
+void add_evaluate_command(CLI::App& app) {
+  CLI::App* command =
+      app.add_subcommand("evaluate", "Accuracy, top-5, macro F1, confusion matrix and loss of a classifier");
+  const auto c = std::make_shared<EvaluateCommand>();
+  command->add_option("--model", c->model, "Model directory, e.g. RUN/model")->required();
+  command->add_option("--data", c->data, "Dataset directory")->required();
+  command->add_option("--split", c->split, "train, val or test")->capture_default_str();
+  command->add_option("--out", c->out, "Where to write; default MODEL/metrics.json");
+  command->add_option("--batch", c->batch, "Samples per batch")->capture_default_str()->check(CLI::PositiveNumber);
+  command->add_option("--workers", c->workers, "Threads that decode images")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 256));
+  command->add_option("--on-bad-sample", c->on_bad_sample, "stop or skip")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"stop", "skip"}));
+  command->add_flag("--json", c->json, "Print the result as JSON");
+  command->callback([c] { run_evaluate(*c); });
+}
+
+}  // namespace duet::tools

@@ -1,0 +1,79 @@
+#include <iostream>
+
+#include "duet/tools/training_options.h"
+#include "duet/train/progress.h"
+
+namespace duet::tools {
+namespace {
+
+struct FinetuneCommand : TrainingCommand {
+  std::string strategy, joint, vision, text_model, data;
+  double fraction = 1;
+};
+
+// Which parts a strategy has and where they start; missing or surplus options are errors, never ignored.
+train::FinetuneParts parts_of(const FinetuneCommand& c) {
+  const auto refuse = [&](const std::string& value, const char* option) {
+    check(value.empty(), "finetune", option, " does not go with --strategy ", c.strategy);
+  };
+  train::FinetuneParts parts;
+  if (c.strategy == "whole") {
+    check(!c.joint.empty(), "finetune", "--strategy whole needs --joint DIR, a jointly pretrained model");
+    refuse(c.vision, "--vision");
+    refuse(c.text_model, "--text");
+    parts.vision_from = parts.text_from = c.joint;
+    return parts;
+  }
+  refuse(c.joint, "--joint");
+  if (c.strategy == "component") {
+    check(!c.vision.empty() && !c.text_model.empty(), "finetune",
+          "--strategy component needs --vision DIR and --text DIR, separately pretrained models");
+  } else if (c.strategy == "concat-scratch") {
+    refuse(c.vision, "--vision");
+    refuse(c.text_model, "--text");
+  } else if (c.strategy == "image-only") {
+    refuse(c.text_model, "--text");
+    parts.text = false;
+  } else if (c.strategy == "text-only") {
+    refuse(c.vision, "--vision");
+    parts.image = false;
+  } else {
+    fail("finetune", "unknown --strategy \"", c.strategy,
+         "\"; use whole, component, image-only, text-only or concat-scratch");
+  }
+  parts.vision_from = c.vision;
+  parts.text_from = c.text_model;
+  return parts;
+}
+
+}  // namespace
+
+void add_finetune_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("finetune", "Stage 2: fine-tune on the labelled task");
+  const auto c = std::make_shared<FinetuneCommand>();
+  command
+      ->add_option("--strategy", c->strategy, "whole, component, or a baseline: image-only, text-only, concat-scratch")
+      ->required();
+  command->add_option("--data", c->data, "Dataset directory of the task")->required();
+  command->add_option("--out", c->stage.out, "Run directory to write")->required();
+  command->add_option("--joint", c->joint, "Jointly pretrained model directory (strategy whole)");
+  command->add_option("--vision", c->vision, "Pretrained vision model directory");
+  command->add_option("--text", c->text_model, "Pretrained text model directory");
+  command->add_option("--fraction", c->fraction, "Share of the training labels to use, per class")
+      ->capture_default_str();
+  c->add_to(*command);
+  command->callback([c] {
+    const train::FinetuneParts parts = parts_of(*c);
+    c->stage.data = {c->data};
+    c->stage.label = "finetune " + c->strategy;
+    c->prepare();
+    const train::FinetuneResult result = train::finetune(c->stage, parts, c->fraction);
+    std::cout << "trained   " << result.training.steps << " steps in "
+              << train::format_duration(result.training.seconds) << '\n';
+    if (!result.test.is_null())
+      std::cout << "test      accuracy " << result.test["accuracy"] << ", macro F1 " << result.test["macro_f1"] << '\n';
+    std::cout << "model     " << c->stage.out << "/model\n";
+  });
+}
+
+}  // namespace duet::tools

@@ -1,0 +1,94 @@
+#include <iostream>
+
+#include "duet/autograd/grad_mode.h"
+#include "duet/ops/softmax.h"
+#include "duet/tools/commands.h"
+#include "duet/train/idx.h"
+#include "duet/train/strategies.h"
+
+namespace duet::tools {
+namespace {
+
+struct PredictCommand {
+  std::string model, image, text_value, data, split;
+  bool has_text = false;
+  int workers = 2;
+};
+
+void print_prediction(const std::string& id, const std::vector<std::string>& labels, const float* probabilities) {
+  Json all = Json::object();
+  size_t best = 0;
+  for (size_t i = 0; i < labels.size(); ++i) {
+    all[labels[i]] = probabilities[i];
+    if (probabilities[i] > probabilities[best]) best = i;
+  }
+  Json line = Json::object();
+  if (!id.empty()) line["id"] = id;
+  line["label"] = labels[best];
+  line["probability"] = probabilities[best];
+  line["probabilities"] = all;
+  std::cout << line.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n';
+}
+
+void predict_one(const PredictCommand& c, train::LoadedClassifier& loaded) {
+  const auto& input = loaded.processors.input;
+  check(!input.use_images || !c.image.empty(), "predict", "this model looks at images: pass --image FILE");
+  check(!input.use_text || c.has_text, "predict", "this model reads text: pass --text STRING");
+  check(input.use_images || c.image.empty(), "predict", "this model takes no image");
+  check(input.use_text || !c.has_text, "predict", "this model takes no text");
+  Variable images;
+  models::TextInput text_input;
+  if (input.use_images) {
+    const train::Image image = train::fit_square(train::load_image_reference(c.image, input.decode), input.image_size,
+                                                 input.fit, input.resample);
+    const Tensor pixels = Tensor::empty({1, 3, input.image_size, input.image_size}, DType::f32);
+    train::to_chw(image, input.mean, input.deviation, pixels.data<float>());
+    images = Variable(pixels);
+  }
+  if (input.use_text) {
+    const std::vector<int32_t> ids = loaded.processors.tokenizer->encode(c.text_value, input.max_length).ids;
+    text_input.ids = Tensor::from({1, static_cast<int64_t>(ids.size())}, ids);
+  }
+  const NoGrad no_grad;
+  const Tensor probabilities = ops::softmax((*loaded.model)(images, text_input, {})).data();
+  print_prediction("", loaded.config.labels, probabilities.data<float>());
+}
+
+void predict_dataset(const PredictCommand& c, train::LoadedClassifier& loaded) {
+  const train::Dataset dataset = train::Dataset::open(c.data);
+  const std::vector<train::Sample> samples = c.split.empty() ? dataset.samples() : dataset.split(c.split);
+  const auto source = std::make_shared<const train::SampleSource>(dataset, samples, loaded.processors.tokenizer,
+                                                                  loaded.processors.input);
+  train::Loader loader(source, {.batch = 64, .shuffle = false, .workers = c.workers});
+  train::ClassifyTask task(*loaded.store, *loaded.model, {}, {});
+  const auto predictions = task.predict(loader);
+  for (size_t i = 0; i < predictions.samples.size(); ++i)
+    print_prediction(samples[predictions.samples[i]].id, loaded.config.labels,
+                     predictions.probabilities.data() + i * loaded.config.labels.size());
+}
+
+}  // namespace
+
+void add_predict_command(CLI::App& app) {
+  CLI::App* command =
+      app.add_subcommand("predict", "Label and probabilities of one image and text, or of a dataset, as JSON lines");
+  const auto c = std::make_shared<PredictCommand>();
+  command->add_option("--model", c->model, "Model directory, e.g. RUN/model")->required();
+  command->add_option("--image", c->image, "PNG or JPEG file, or FILE.idx#INDEX");
+  CLI::Option* text_option = command->add_option("--text", c->text_value, "The text; may be empty");
+  command->add_option("--data", c->data, "Dataset directory, instead of --image and --text");
+  command->add_option("--split", c->split, "Only this split of the dataset");
+  command->add_option("--workers", c->workers, "Threads that decode images")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 256));
+  command->callback([c, text_option] {
+    c->has_text = text_option->count() > 0;
+    train::LoadedClassifier loaded = train::load_classifier(c->model);
+    loaded.processors.input.use_labels = false;
+    if (c->data.empty()) return predict_one(*c, loaded);
+    check(c->image.empty() && !c->has_text, "predict", "--data does not go with --image or --text");
+    predict_dataset(*c, loaded);
+  });
+}
+
+}  // namespace duet::tools

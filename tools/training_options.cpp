@@ -1,0 +1,109 @@
+#include "duet/tools/training_options.h"
+
+#include <oneapi/dnnl/dnnl.h>
+
+#include <fstream>
+#include <iostream>
+
+#include "duet/core/parallel.h"
+#include "duet/tools/arguments.h"
+#include "duet/train/interrupt.h"
+
+namespace duet::tools {
+namespace {
+
+std::string cpu_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);)
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  return "unknown processor";
+}
+
+std::string instruction_set() {
+  if (__builtin_cpu_supports("avx512f")) return "AVX-512";
+  if (__builtin_cpu_supports("avx2")) return "AVX2";
+  return "SSE";
+}
+
+}  // namespace
+
+std::string machine_description() {
+  const dnnl_version_t* dnnl = dnnl_version();
+  return text("cpu: ", cpu_name(), ", ", threads(), " threads, ", instruction_set(), ", oneDNN ", dnnl->major, ".",
+              dnnl->minor, ".", dnnl->patch);
+}
+
+void TrainingCommand::add_to(CLI::App& command) {
+  train::TrainOptions& o = stage.options;
+  command.add_option("--size", size, "Size of encoders that start from scratch: mini, tiny or base")
+      ->capture_default_str();
+  command.add_option("--vision-config", vision_config, "JSON file with ViT settings, instead of --size");
+  command.add_option("--text-config", text_config, "JSON file with BERT settings, instead of --size");
+  command.add_option("--vocab", stage.vocab, "WordPiece vocabulary for a text encoder from scratch (see duet vocab)");
+  command.add_flag("--resume", stage.resume,
+                   "Continue from the newest good checkpoint under --out, or start if there is none");
+  command.add_option("--epochs", o.epochs, "Passes over the training split")->capture_default_str();
+  command.add_option("--steps", o.steps, "Optimizer steps, instead of --epochs");
+  command.add_option("--batch", o.batch, "Samples per micro-batch")->capture_default_str();
+  command.add_option("--accumulate", o.accumulate, "Micro-batches per optimizer step")->capture_default_str();
+  command.add_option("--lr", o.lr, "Peak learning rate (AdamW)")->capture_default_str();
+  command.add_option("--head-lr", o.head_lr, "Peak learning rate of the new head; 0 = --lr")->capture_default_str();
+  command.add_option("--weight-decay", o.weight_decay, "Decoupled; not on biases and norms")->capture_default_str();
+  command.add_option("--beta2", o.beta2, "Adam's second decay rate")->capture_default_str();
+  command.add_option("--warmup", o.warmup, "Steps of linear warmup, or a fraction of all steps when below 1")
+      ->capture_default_str();
+  command.add_option("--schedule", o.schedule, "constant, linear or cosine")->capture_default_str();
+  command.add_option("--clip", o.clip, "Largest gradient norm; 0 = off")->capture_default_str();
+  command.add_option("--label-smoothing", o.label_smoothing, "In [0, 1)")->capture_default_str();
+  command.add_flag("--class-weights", o.class_weights, "Weigh classes by inverse frequency");
+  command.add_option("--freeze", o.freeze, "Do not train parameters matching these patterns, e.g. 'vision_model.*'");
+  command.add_option("--dropout", stage.dropout, "For both encoders and the head; negative = as their config says")
+      ->capture_default_str();
+  command.add_option("--augment", o.augment, "none or basic (random crop and flip)")->capture_default_str();
+  command.add_option("--shuffle", o.shuffle, "Shuffle the training split in every epoch")->capture_default_str();
+  command.add_option("--workers", o.workers, "Threads that decode images and prepare batches")->capture_default_str();
+  command.add_option("--save-every", o.save_every, "Steps between checkpoints; 0 = with each evaluation")
+      ->capture_default_str();
+  command.add_option("--keep", o.keep, "Newest checkpoints to keep, besides the best")->capture_default_str();
+  command.add_option("--eval-every", o.eval_every, "Steps between validations; 0 = each epoch")->capture_default_str();
+  command.add_option("--patience", o.patience, "Stop after this many validations without gain; 0 = never")
+      ->capture_default_str();
+  command.add_flag("--recompute", o.recompute, "Recompute activations in the backward pass: less memory, more time");
+  command.add_option("--mask-probability", o.mask_probability, "Share of tokens masked for --objective mlm")
+      ->capture_default_str();
+  command.add_option("--seed", o.seed, "Of initial weights, order, dropout and augmentation")->capture_default_str();
+  command.add_option("--max-length", stage.input.max_length, "Tokens per text, special ones included")
+      ->capture_default_str();
+  command.add_option("--fit", fit, "Make images square by pad (white) or stretch")->capture_default_str();
+  command.add_option("--max-pixels", max_pixels, "Refuse larger images; 0 = one gigapixel");
+  command.add_option("--on-bad-sample", on_bad_sample, "stop, or skip: leave it out, count it and name it")
+      ->capture_default_str();
+  command.add_option("--device", device, "cpu")->capture_default_str();
+  command.add_option("--dtype", dtype, "float32")->capture_default_str();
+  command.add_option("--threads", threads, "Compute threads; 0 = one per core")->capture_default_str();
+  command.add_flag("--deterministic,!--no-deterministic", deterministic, "Same seed, same bits (always so on the CPU)");
+}
+
+void TrainingCommand::prepare() {
+  stage.options.validate();
+  parse_device(device);
+  check(dtype == "float32", "options", "--dtype ", dtype, " is not available for training on the CPU; use float32");
+  check(fit == "pad" || fit == "stretch", "options", "--fit ", fit, ": use pad or stretch");
+  check(on_bad_sample == "stop" || on_bad_sample == "skip", "options", "--on-bad-sample ", on_bad_sample,
+        ": use stop or skip");
+  if (threads > 0) set_threads(threads);
+  stage.input.fit = fit == "pad" ? train::Fit::pad : train::Fit::stretch;
+  stage.input.on_bad_sample = on_bad_sample == "stop" ? train::BadSample::stop : train::BadSample::skip;
+  if (max_pixels > 0) stage.input.decode.max_pixels = max_pixels;
+  stage.size = train::preset_size(size);
+  if (!vision_config.empty()) stage.size.vision = models::VitConfig::from_json(read_json(vision_config));
+  if (!text_config.empty()) stage.size.text = models::BertConfig::from_json(read_json(text_config));
+  check(stage.input.max_length >= 3 && stage.input.max_length <= stage.size.text.max_position_embeddings, "options",
+        "--max-length ", stage.input.max_length, " must be between 3 and the model's ",
+        stage.size.text.max_position_embeddings, " positions");
+  stage.command = command_line();
+  std::cerr << "device    " << machine_description() << '\n';
+  train::catch_interrupts();
+}
+
+}  // namespace duet::tools

@@ -1,0 +1,26 @@
+#pragma once
+
+#include "duet/tools/commands.h"
+#include "duet/train/strategies.h"
+
+namespace duet::tools {
+
+// The options that all training commands share, bound to the command line.
+struct TrainingCommand {
+  train::StageConfig stage;
+  std::string size = "mini", fit = "pad", device = "cpu", dtype = "float32", on_bad_sample = "stop";
+  std::string vision_config, text_config;  // JSON files in Hugging Face's format
+  int threads = 0;
+  int64_t max_pixels = 0;
+  bool deterministic = true;
+
+  // Adds the options; `defaults` are shown in --help.
+  void add_to(CLI::App& command);
+  // After parsing: checks everything, applies the size, and prints which device and kernels are used.
+  void prepare();
+};
+
+// "cpu: AMD EPYC, 2 threads, AVX2, oneDNN 2.6.3".
+std::string machine_description();
+
+}  // namespace duet::tools

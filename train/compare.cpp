@@ -1,0 +1,267 @@
+#include "duet/train/compare.h"
+
+#include <algorithm>
+#include <cmath>
+#include <ctime>
+#include <filesystem>
+#include <iostream>
+
+#include "duet/core/file.h"
+#include "duet/core/hash.h"
+#include "duet/train/idx.h"
+#include "duet/train/report.h"
+
+namespace duet::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string base64(std::string_view bytes) {
+  constexpr char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  for (size_t i = 0; i < bytes.size(); i += 3) {
+    uint32_t triple = 0;
+    for (size_t k = 0; k < 3; ++k)
+      triple = triple << 8 | (i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0u);
+    for (size_t k = 0; k < 4; ++k) out += i + k <= bytes.size() ? digits[triple >> (18 - 6 * k) & 63] : '=';
+  }
+  return out;
+}
+
+class Comparison {
+ public:
+  Comparison(const CompareConfig& config, bool resume) : config_(config), resume_(resume) {}
+  Json run();
+
+ private:
+  StageConfig stage(const std::string& name, const std::string& data, const TrainOptions& options, uint64_t seed) const;
+  // Pretrains unless it is done; returns the model directory and adds what it cost to `stages`.
+  std::string pretrained(const std::string& which, uint64_t seed, Json& stages);
+  Json cell(const std::string& method, uint64_t seed, double fraction);
+  Json predictions(const FinetuneResult& result) const;
+  void check_same_settings() const;
+  Json dataset_description() const;
+
+  const CompareConfig& config_;
+  bool resume_;
+};
+
+std::string number(double value) {
+  std::string s = text(value);
+  return s;
+}
+
+Json cost(const std::string& name, const StageResult& r, bool shared) {
+  return {{"stage", name},        {"samples_seen", r.samples_seen},     {"flops", r.flops},
+          {"seconds", r.seconds}, {"peak_rss_bytes", r.peak_rss_bytes}, {"shared", shared}};
+}
+
+StageConfig Comparison::stage(const std::string& name, const std::string& data, const TrainOptions& options,
+                              uint64_t seed) const {
+  StageConfig s = config_.finetune;
+  s.data = {data.empty() ? config_.finetune.data.at(0) : data};
+  s.out = config_.out + "/" + name;
+  s.label = fs::path(name).filename();
+  s.options = options;
+  s.options.seed = seed;
+  s.resume = true;  // whatever is there belongs to this comparison
+  s.keep_checkpoints = config_.keep_checkpoints;
+  return s;
+}
+
+std::string Comparison::pretrained(const std::string& which, uint64_t seed, Json& stages) {
+  if (config_.share_pretraining) seed = config_.finetune.options.seed;
+  const std::string name =
+      "pretrain/" + which + (config_.share_pretraining ? "-shared" : "-seed" + std::to_string(seed));
+  StageResult result;
+  StageConfig s;
+  if (which == "vision") {
+    s = stage(name, config_.vision_data, config_.vision, seed);
+    result = pretrain_vision(s);
+  } else if (which == "text") {
+    s = stage(name, config_.text_data, config_.text, seed);
+    result = pretrain_text(s, config_.text_objective);
+  } else {
+    s = stage(name, config_.joint_data, config_.joint, seed);
+    result = pretrain_joint(s);
+  }
+  stages.push_back(cost("pretrain-" + which, result, config_.share_pretraining));
+  return s.out + "/model";
+}
+
+// A few test samples with the verdict, the same ones for every method: those with the smallest hash of their id.
+Json Comparison::predictions(const FinetuneResult& result) const {
+  std::vector<Prediction> chosen = result.predictions;
+  std::sort(chosen.begin(), chosen.end(), [&](const Prediction& a, const Prediction& b) {
+    return fnv1a64(result.samples[a.sample].id) < fnv1a64(result.samples[b.sample].id);
+  });
+  chosen.resize(std::min<size_t>(chosen.size(), 12));
+  const Dataset dataset =
+      Dataset::open(config_.finetune.data[0], {.on_bad_sample = config_.finetune.input.on_bad_sample});
+  Json list = Json::array();
+  for (const Prediction& p : chosen) {
+    const Sample& s = result.samples[p.sample];
+    Json entry{{"id", s.id},
+               {"text", s.text},
+               {"label", dataset.labels().at(static_cast<size_t>(s.label))},
+               {"predicted", dataset.labels().at(static_cast<size_t>(p.predicted))},
+               {"probability", p.probability}};
+    if (s.has_image()) {
+      const Image image = load_image_reference(dataset.image_path(s), config_.finetune.input.decode);
+      entry["image_png_base64"] = base64(encode_png(fit_square(image, 96, Fit::pad, Resample::bicubic)));
+    }
+    list.push_back(entry);
+  }
+  return list;
+}
+
+Json Comparison::cell(const std::string& method, uint64_t seed, double fraction) {
+  const std::string name = "cells/" + method + "-seed" + std::to_string(seed) + "-fraction" + number(fraction);
+  const std::string path = config_.out + "/" + name + "/cell.json";
+  if (fs::exists(path)) return read_json(path);
+  Json stages = Json::array();
+  FinetuneParts parts;
+  parts.image = method != "text-only";
+  parts.text = method != "image-only";
+  if (method == "whole") parts.vision_from = parts.text_from = pretrained("joint", seed, stages);
+  if (method == "component") {
+    parts.vision_from = pretrained("vision", seed, stages);
+    parts.text_from = pretrained("text", seed, stages);
+  }
+  const StageConfig s = stage(name, "", config_.finetune.options, seed);
+  const FinetuneResult result = finetune(s, parts, fraction);
+  check(!result.test.is_null(), "compare", config_.finetune.data[0], " has no test split; a comparison needs one");
+  stages.push_back(cost("finetune", result.training, false));
+
+  Json cell{{"method", method}, {"seed", seed}, {"fraction", fraction}};
+  for (const char* key : {"accuracy", "macro_f1", "top5", "loss", "confusion"}) cell[key] = result.test.at(key);
+  cell["loss_per_epoch"] = result.training.loss_per_epoch;
+  cell["validation_loss_per_epoch"] = cell["validation_accuracy_per_epoch"] = Json::array();
+  for (const Json& e : result.training.evaluations) {
+    cell["validation_loss_per_epoch"].push_back(e.at("validation_loss"));
+    cell["validation_accuracy_per_epoch"].push_back(e.at("validation_accuracy"));
+  }
+  // The cell's cost is that of all its stages.
+  double samples = 0, flops = 0, seconds = 0, peak = 0;
+  for (const Json& st : stages) {
+    samples += st["samples_seen"].get<double>();
+    flops += st["flops"].get<double>();
+    seconds += st["seconds"].get<double>();
+    peak = std::max(peak, st["peak_rss_bytes"].get<double>());
+  }
+  cell["samples_seen"] = static_cast<int64_t>(samples);
+  cell["flops"] = flops;
+  cell["seconds"] = seconds;
+  cell["peak_rss_bytes"] = static_cast<int64_t>(peak);
+  cell["stages"] = stages;
+  cell["config"] = read_json(s.out + "/config.json");
+  const bool shown = seed == config_.finetune.options.seed &&
+                     fraction == *std::max_element(config_.fractions.begin(), config_.fractions.end());
+  if (shown && (method == "whole" || method == "component")) cell["predictions"] = predictions(result);
+  write_file_atomically(path, cell.dump(1) + "\n");
+  return cell;
+}
+
+void Comparison::check_same_settings() const {
+  const std::string path = config_.out + "/config.json";
+  const Json now = config_.to_json();
+  if (!fs::exists(path)) {
+    make_directories(config_.out);
+    write_file_atomically(path, now.dump(2) + "\n");
+    return;
+  }
+  check(resume_, "compare", config_.out,
+        " already holds a comparison; pass --resume to go on with it, or another --out");
+  const Json before = read_json(path);
+  for (const auto& [key, value] : now.items())
+    check(before.value(key, Json()) == value, "compare", config_.out, " was started with another \"", key,
+          "\": ", before.value(key, Json()).dump(), ", now ", value.dump(),
+          "; repeat the settings or use another --out");
+}
+
+Json Comparison::dataset_description() const {
+  const Dataset dataset =
+      Dataset::open(config_.finetune.data[0], {.on_bad_sample = config_.finetune.input.on_bad_sample});
+  const std::vector<Sample> test = dataset.split("test");
+  std::vector<double> train_counts(dataset.labels().size()), test_counts(dataset.labels().size());
+  for (const Sample& s : dataset.split("train")) train_counts.at(static_cast<size_t>(s.label)) += 1;
+  for (const Sample& s : test) test_counts.at(static_cast<size_t>(s.label)) += 1;
+  // What always answering the most frequent training label would score.
+  const auto majority =
+      static_cast<size_t>(std::max_element(train_counts.begin(), train_counts.end()) - train_counts.begin());
+  return {{"name", dataset.name()},
+          {"labels", dataset.labels()},
+          {"train", dataset.split("train").size()},
+          {"validation", dataset.has_split("val") ? dataset.split("val").size() : 0},
+          {"test", test.size()},
+          {"majority_accuracy", test_counts[majority] / static_cast<double>(test.size())}};
+}
+
+Json Comparison::run() {
+  check_same_settings();
+  const Json dataset = dataset_description();
+  const std::vector<std::string>& methods = config_.methods.empty() ? all_methods : config_.methods;
+  const size_t total = methods.size() * static_cast<size_t>(config_.seeds) * config_.fractions.size();
+  Json cells = Json::array();
+  for (int64_t i = 0; i < config_.seeds; ++i)
+    for (const double fraction : config_.fractions)
+      for (const std::string& method : methods) {
+        const uint64_t seed = config_.finetune.options.seed + static_cast<uint64_t>(i);
+        std::cerr << "cell " << cells.size() + 1 << "/" << total << "  " << method << ", seed " << seed << ", fraction "
+                  << fraction << '\n';
+        cells.push_back(cell(method, seed, fraction));
+        std::cerr << "  test accuracy " << cells.back()["accuracy"] << ", macro F1 " << cells.back()["macro_f1"]
+                  << '\n';
+      }
+  char created[32] = "";
+  const std::time_t now = std::time(nullptr);
+  std::strftime(created, sizeof created, "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
+  const Json head{{"dataset", dataset},
+                  {"command", config_.finetune.command},
+                  {"duet_version", "0.1.0"},
+                  {"machine", config_.machine},
+                  {"created", created},
+                  {"size", config_.size_name},
+                  {"share_pretraining", config_.share_pretraining},
+                  {"config", config_.to_json()}};
+  const Json report = summarise(cells, head);
+  write_file_atomically(config_.out + "/report.json", report.dump(1) + "\n");
+  write_report_html(report, config_.out + "/report.html");
+  return report;
+}
+
+}  // namespace
+
+Json CompareConfig::to_json() const {
+  return {{"data", finetune.data},
+          {"methods", methods.empty() ? all_methods : methods},
+          {"seed", finetune.options.seed},
+          {"seeds", seeds},
+          {"fractions", fractions},
+          {"share_pretraining", share_pretraining},
+          {"vision_data", vision_data},
+          {"text_data", text_data},
+          {"joint_data", joint_data},
+          {"text_objective", text_objective},
+          {"vocab", finetune.vocab},
+          {"size", finetune.size.to_json()},
+          {"dropout", finetune.dropout},
+          {"max_length", finetune.input.max_length},
+          {"fit", finetune.input.fit == Fit::pad ? "pad" : "stretch"},
+          {"finetune", finetune.options.to_json()},
+          {"pretrain_vision", vision.to_json()},
+          {"pretrain_text", text.to_json()},
+          {"pretrain_joint", joint.to_json()}};
+}
+
+Json compare(const CompareConfig& config, bool resume) {
+  check(config.seeds >= 1, "compare", "--seeds must be at least 1, got ", config.seeds);
+  check(!config.fractions.empty(), "compare", "--fractions needs at least one value");
+  for (const double f : config.fractions) check(f > 0 && f <= 1, "compare", "fraction ", f, " is not in (0, 1]");
+  for (const std::string& m : config.methods)
+    check(std::find(all_methods.begin(), all_methods.end(), m) != all_methods.end(), "compare", "unknown method \"", m,
+          "\"; use whole, component, image-only, text-only, concat-scratch");
+  return Comparison(config, resume).run();
+}
+
+}  // namespace duet::train

@@ -1,0 +1,218 @@
+#include "duet/train/loader.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "duet/core/parallel.h"
+#include "duet/train/idx.h"
+
+namespace duet::train {
+
+SampleSource::SampleSource(const Dataset& dataset, std::vector<Sample> samples,
+                           std::shared_ptr<const Tokenizer> tokenizer, InputConfig config, int64_t cache_bytes)
+    : directory_(dataset.directory()),
+      samples_(std::move(samples)),
+      tokenizer_(std::move(tokenizer)),
+      config_(config),
+      cache_bytes_(cache_bytes) {
+  check(!samples_.empty(), "loader", directory_, ": no samples to load");
+  for (const Sample& s : samples_) {
+    check(!config_.use_images || s.has_image(), "loader", directory_, ": sample ", s.id, " has no image");
+    check(!config_.use_text || s.has_text, "loader", directory_, ": sample ", s.id, " has no text");
+    check(!config_.use_labels || s.has_label(), "loader", directory_, ": sample ", s.id, " has no label");
+    if (config_.use_images) image_paths_.push_back(dataset.image_path(s));
+  }
+  if (config_.use_images) cache_.resize(samples_.size());
+  if (!config_.use_text) return;
+  check(tokenizer_ != nullptr, "loader", "texts are used but no vocabulary was given; pass --vocab FILE");
+  ids_.resize(samples_.size());
+  parallel_for(static_cast<int64_t>(samples_.size()), 256, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i)
+      ids_[i] = tokenizer_->encode(samples_[i].text, config_.max_length).ids;
+  });
+}
+
+Image SampleSource::decode(size_t sample) const {
+  try {
+    return fit_square(load_image_reference(image_paths_[sample], config_.decode), config_.image_size, config_.fit,
+                      config_.resample);
+  } catch (const Error& e) {
+    fail("loader", "sample ", samples_[sample].id, ": ", e.what());
+  }
+}
+
+Image SampleSource::image(size_t sample) const {
+  Image image{config_.image_size, config_.image_size, {}};
+  {
+    const std::lock_guard lock(mutex_);
+    if (!cache_[sample].empty()) {
+      image.rgb = cache_[sample];
+      return image;
+    }
+  }
+  image = decode(sample);
+  const auto bytes = static_cast<int64_t>(image.rgb.size());
+  const std::lock_guard lock(mutex_);
+  if (cache_[sample].empty() && cached_bytes_ + bytes <= cache_bytes_) {
+    cache_[sample] = image.rgb;
+    cached_bytes_ += bytes;
+  }
+  return image;
+}
+
+Loader::Loader(std::shared_ptr<const SampleSource> source, LoaderConfig config, int64_t first_batch)
+    : source_(std::move(source)), config_(config), next_to_make_(first_batch), next_to_give_(first_batch) {
+  check(config_.batch > 0, "loader", "--batch must be positive, got ", config_.batch);
+  batches_per_epoch_ = (static_cast<int64_t>(source_->size()) + config_.batch - 1) / config_.batch;
+  for (int i = 0; i < config_.workers; ++i) workers_.emplace_back([this] { work(); });
+}
+
+Loader::~Loader() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  space_changed_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+std::shared_ptr<const std::vector<size_t>> Loader::order(int64_t epoch) {
+  const std::lock_guard lock(order_mutex_);
+  const auto known = orders_.find(epoch);
+  if (known != orders_.end()) return known->second;
+  std::vector<size_t> order(source_->size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  if (config_.shuffle)
+    Random(RandomKey{config_.seed, 0}.child("shuffle").child(static_cast<uint64_t>(epoch))).shuffle(order);
+  while (orders_.size() > 2) orders_.erase(orders_.begin());
+  return orders_[epoch] = std::make_shared<const std::vector<size_t>>(std::move(order));
+}
+
+namespace {
+
+// Dynamic masking of BERT: each ordinary token is chosen with probability p; 80 % of the chosen become [MASK], 10 % a
+// random token, 10 % stay. Appends position and original id of the chosen ones.
+void mask_tokens(const Tokenizer& tokenizer, double p, Random random, int32_t* ids, int64_t count, int64_t first,
+                 std::vector<int64_t>& positions, std::vector<int64_t>& originals) {
+  for (int64_t i = 0; i < count; ++i) {
+    if (tokenizer.is_special(ids[i]) || random.uniform() >= p) continue;
+    positions.push_back(first + i);
+    originals.push_back(ids[i]);
+    const double how = random.uniform();
+    if (how < 0.8)
+      ids[i] = tokenizer.mask_id();
+    else if (how < 0.9)
+      ids[i] = static_cast<int32_t>(random.below(static_cast<uint64_t>(tokenizer.size())));
+  }
+}
+
+}  // namespace
+
+Batch Loader::make(int64_t number) {
+  const int64_t epoch = number / batches_per_epoch_, index = number % batches_per_epoch_;
+  const auto whole_epoch = order(epoch);
+  const std::vector<size_t>& all = *whole_epoch;
+  const auto begin = static_cast<size_t>(index * config_.batch);
+  const size_t end = std::min(all.size(), begin + static_cast<size_t>(config_.batch));
+  const InputConfig& input = source_->config();
+  const RandomKey key = RandomKey{config_.seed, 1}.child(static_cast<uint64_t>(epoch));
+
+  Batch batch;
+  std::vector<Image> images;
+  for (size_t i = begin; i < end; ++i) {
+    const size_t sample = all[i];
+    if (input.use_images) {
+      try {
+        images.push_back(augment(source_->image(sample), config_.augment, key.child("augment").child(sample)));
+      } catch (const Error& e) {
+        if (input.on_bad_sample == BadSample::stop) throw;
+        const std::lock_guard lock(mutex_);
+        if (std::find(skipped_.begin(), skipped_.end(), e.what()) == skipped_.end()) skipped_.emplace_back(e.what());
+        continue;
+      }
+    }
+    batch.samples.push_back(sample);
+  }
+  const int64_t count = batch.size();
+  if (input.use_images) {
+    const int64_t side = input.image_size;
+    batch.images = Tensor::empty({count, 3, side, side}, DType::f32);
+    for (size_t i = 0; i < images.size(); ++i)
+      to_chw(images[i], input.mean, input.deviation,
+             batch.images.data<float>() + static_cast<int64_t>(i) * 3 * side * side);
+  }
+  if (input.use_labels) {
+    batch.labels = Tensor::empty({count}, DType::i64);
+    for (size_t i = 0; i < batch.samples.size(); ++i)
+      batch.labels.data<int64_t>()[i] = source_->samples()[batch.samples[i]].label;
+  }
+  if (input.use_text) {
+    size_t longest = 1;
+    for (const size_t s : batch.samples) longest = std::max(longest, source_->ids(s).size());
+    const auto tokens = static_cast<int64_t>(longest);
+    batch.text.ids = Tensor::full({count, tokens}, DType::i32, source_->tokenizer().pad_id());
+    batch.text.mask = Tensor::zeros({count, tokens}, DType::u8);
+    std::vector<int64_t> positions, originals;
+    for (size_t i = 0; i < batch.samples.size(); ++i) {
+      const std::vector<int32_t>& ids = source_->ids(batch.samples[i]);
+      const int64_t first = static_cast<int64_t>(i) * tokens;
+      int32_t* row = batch.text.ids.data<int32_t>() + first;
+      std::copy(ids.begin(), ids.end(), row);
+      std::fill_n(batch.text.mask.data<uint8_t>() + first, ids.size(), uint8_t{1});
+      if (config_.mask_probability > 0)
+        mask_tokens(source_->tokenizer(), config_.mask_probability, Random(key.child("mask").child(batch.samples[i])),
+                    row, static_cast<int64_t>(ids.size()), first, positions, originals);
+    }
+    if (config_.mask_probability > 0) {
+      const auto masked = static_cast<int64_t>(positions.size());
+      batch.masked_positions = Tensor::from({masked}, positions);
+      batch.labels = Tensor::from({masked}, originals);
+    }
+  }
+  return batch;
+}
+
+void Loader::work() {
+  for (;;) {
+    int64_t number;
+    {
+      std::unique_lock lock(mutex_);
+      space_changed_.wait(lock, [&] { return stopping_ || next_to_make_ < next_to_give_ + config_.prefetch; });
+      if (stopping_) return;
+      number = next_to_make_++;
+    }
+    Slot slot;
+    try {
+      slot.batch = make(number);
+    } catch (...) {
+      slot.error = std::current_exception();
+    }
+    {
+      const std::lock_guard lock(mutex_);
+      ready_.emplace(number, std::move(slot));
+    }
+    ready_changed_.notify_all();
+  }
+}
+
+Batch Loader::next() {
+  if (workers_.empty()) return make(next_to_give_++);
+  Slot slot;
+  {
+    std::unique_lock lock(mutex_);
+    ready_changed_.wait(lock, [&] { return ready_.contains(next_to_give_); });
+    slot = std::move(ready_.extract(next_to_give_).mapped());
+    ++next_to_give_;
+  }
+  space_changed_.notify_all();
+  if (slot.error) std::rethrow_exception(slot.error);
+  return std::move(slot.batch);
+}
+
+std::vector<std::string> Loader::skipped() const {
+  const std::lock_guard lock(mutex_);
+  return skipped_;
+}
+
+}  // namespace duet::train

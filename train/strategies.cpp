@@ -1,0 +1,344 @@
+#include "duet/train/strategies.h"
+
+#include <filesystem>
+
+#include "duet/core/file.h"
+#include "duet/models/hub.h"
+
+namespace duet::train {
+namespace {
+
+template <class EncoderSize>
+void set_size(EncoderSize& c, int64_t width, int64_t layers, int64_t heads) {
+  c.hidden_size = width;
+  c.num_hidden_layers = layers;
+  c.num_attention_heads = heads;
+  c.intermediate_size = 4 * width;
+}
+
+template <class EncoderSize>
+void set_dropout(EncoderSize& c, double dropout) {
+  if (dropout < 0) return;
+  c.hidden_dropout_prob = dropout;
+  c.attention_probs_dropout_prob = dropout;
+}
+
+std::shared_ptr<const Tokenizer> open_vocabulary(const StageConfig& config) {
+  check(!config.vocab.empty(), "strategy",
+        "a text encoder from scratch needs a vocabulary: pass --vocab FILE (duet vocab makes one)");
+  return std::make_shared<const Tokenizer>(Tokenizer::from_vocab_file(config.vocab, {}));
+}
+
+// The samples of one split of all data directories, each behind its own source. Stages train on one source, so several
+// directories are only allowed where samples need no common label set.
+struct Split {
+  std::shared_ptr<const SampleSource> training, validation;
+  std::vector<std::string> labels;
+  std::vector<Sample> training_samples;
+  Json description = Json::array();
+};
+
+void print_warnings(const Dataset& dataset) {
+  for (const std::string& w : dataset.warnings()) std::fprintf(stderr, "duet: warning: %s\n", w.c_str());
+  for (const std::string& s : dataset.skipped()) std::fprintf(stderr, "duet: skipped: %s\n", s.c_str());
+}
+
+Dataset open_dataset(const std::string& directory, const InputConfig& input) {
+  Dataset dataset = Dataset::open(directory, {.on_bad_sample = input.on_bad_sample});
+  print_warnings(dataset);
+  return dataset;
+}
+
+Json describe(const Dataset& dataset, size_t train_size, size_t validation_size) {
+  return {{"directory", dataset.directory()},
+          {"name", dataset.name()},
+          {"fingerprint", text(std::hex, dataset.fingerprint())},
+          {"train", train_size},
+          {"validation", validation_size}};
+}
+
+// Rows that have what the stage uses; the others are not errors, because unlabelled or partial rows are normal there.
+std::vector<Sample> usable(std::vector<Sample> samples, const InputConfig& input) {
+  std::erase_if(samples, [&](const Sample& s) {
+    return (input.use_images && !s.has_image()) || (input.use_text && (!s.has_text || s.text.empty())) ||
+           (input.use_labels && !s.has_label());
+  });
+  return samples;
+}
+
+Split open_split(const StageConfig& config, const InputConfig& input, std::shared_ptr<const Tokenizer> tokenizer,
+                 double fraction, bool only_usable) {
+  check(config.data.size() == 1, "strategy", "exactly one --data directory is needed, got ", config.data.size());
+  const Dataset dataset = open_dataset(config.data[0], input);
+  Split split;
+  split.labels = dataset.labels();
+  std::vector<Sample> training = dataset.split("train");
+  if (only_usable) training = usable(std::move(training), input);
+  if (fraction < 1) training = stratified_fraction(training, fraction, config.options.seed);
+  check(!training.empty(), "strategy", config.data[0], ": no training sample has all of what this stage needs",
+        input.use_images ? " image" : "", input.use_text ? " text" : "", input.use_labels ? " label" : "");
+  check(!input.use_labels || split.labels.size() >= 2, "strategy", config.data[0], " has ", split.labels.size(),
+        " label(s); classification needs at least two");
+  split.training_samples = training;
+  split.training = std::make_shared<const SampleSource>(dataset, std::move(training), tokenizer, input);
+  if (dataset.has_split("val")) {
+    std::vector<Sample> validation = dataset.split("val");
+    if (only_usable) validation = usable(std::move(validation), input);
+    if (!validation.empty())
+      split.validation = std::make_shared<const SampleSource>(dataset, std::move(validation), tokenizer, input);
+  }
+  split.description.push_back(
+      describe(dataset, split.training->size(), split.validation ? split.validation->size() : 0));
+  return split;
+}
+
+Json describe_run(const StageConfig& config, const char* stage, const Json& model, const Json& data) {
+  return {{"stage", stage},        {"command", config.command},           {"data", data},
+          {"vocab", config.vocab}, {"options", config.options.to_json()}, {"model", model}};
+}
+
+RunOptions run_options(const StageConfig& config, Json description, const SampleSource& source) {
+  RunOptions run{config.out, config.label, config.resume, config.keep_checkpoints, std::move(description), {}};
+  if (source.config().use_images)
+    for (size_t i = 0; i < std::min<size_t>(4, source.size()); ++i)
+      run.example_images.emplace_back("example/" + source.samples()[i].id, encode_png(source.image(i)));
+  return run;
+}
+
+void save_model(const StageConfig& config, const models::ParamStore& store, const Json& model,
+                const Processors& processors) {
+  models::save_model_directory(config.out + "/model", store, model,
+                               [&](const std::string& directory) { processors.save(directory); });
+}
+
+// A finished stage leaves result.json; with --resume it is not run again.
+std::optional<StageResult> finished(const StageConfig& config) {
+  const std::string path = config.out + "/result.json";
+  if (!config.resume || !std::filesystem::exists(path)) return std::nullopt;
+  return StageResult::from_json(read_json(path).at("training"));
+}
+
+StageResult finish(const StageConfig& config, const StageResult& result) {
+  write_file_atomically(config.out + "/result.json", Json{{"training", result.to_json()}}.dump(1) + "\n");
+  return result;
+}
+
+// Classification from scratch over one part: both halves of the component strategy's first stage.
+StageResult pretrain_classifier(const StageConfig& config, bool image) {
+  if (auto result = finished(config)) return *result;
+  InputConfig input = config.input;
+  input.use_images = image;
+  input.use_text = !image;
+  input.use_labels = true;
+  models::ClassifierConfig model_config;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  if (image) {
+    model_config.vision = config.size.vision;
+    set_dropout(*model_config.vision, config.dropout);
+    input.image_size = static_cast<int>(model_config.vision->image_size);
+  } else {
+    tokenizer = open_vocabulary(config);
+    model_config.text = config.size.text;
+    model_config.text->vocab_size = tokenizer->size();
+    set_dropout(*model_config.text, config.dropout);
+  }
+  const Split split = open_split(config, input, tokenizer, 1, true);
+  model_config.labels = split.labels;
+  models::ParamStore store(config.options.seed);
+  models::Classifier model({store, ""}, model_config);
+  ClassifyTask task(store, model, config.options, split.training_samples);
+  const Json description =
+      describe_run(config, image ? "pretrain vision" : "pretrain text", model_config.to_json(), split.description);
+  const StageResult result =
+      train(task, split.training, split.validation, config.options, run_options(config, description, *split.training));
+  save_model(config, store, model_config.to_json(), {tokenizer, input});
+  return finish(config, result);
+}
+
+}  // namespace
+
+models::DualEncoderConfig preset_size(const std::string& name) {
+  models::DualEncoderConfig c;
+  c.vision.layer_norm_eps = 1e-6;
+  if (name == "base") return c;
+  if (name == "tiny") {
+    set_size(c.vision, 192, 12, 3);
+    set_size(c.text, 256, 4, 4);
+    c.projection_dim = 256;
+    return c;
+  }
+  check(name == "mini", "size", "unknown size \"", name, "\"; use mini, tiny or base");
+  set_size(c.vision, 96, 4, 3);
+  c.vision.image_size = 64;
+  c.vision.patch_size = 8;
+  set_size(c.text, 128, 3, 4);
+  c.text.max_position_embeddings = 64;
+  c.projection_dim = 128;
+  // Narrow encoders learn faster from a wider start than the 0.02 of the 768-wide models: about 0.5 / sqrt(width).
+  c.vision.initializer_range = c.text.initializer_range = 0.05;
+  return c;
+}
+
+StageResult pretrain_vision(const StageConfig& config) {
+  return pretrain_classifier(config, true);
+}
+
+StageResult pretrain_text(const StageConfig& config, const std::string& objective) {
+  if (objective == "label") return pretrain_classifier(config, false);
+  check(objective == "mlm", "pretrain", "unknown objective \"", objective, "\"; use label or mlm");
+  if (auto result = finished(config)) return *result;
+  InputConfig input = config.input;
+  input.use_images = input.use_labels = false;
+  input.use_text = true;
+  const auto tokenizer = open_vocabulary(config);
+  models::BertConfig bert_config = config.size.text;
+  bert_config.vocab_size = tokenizer->size();
+  set_dropout(bert_config, config.dropout);
+  const Split split = open_split(config, input, tokenizer, 1, true);
+  models::ParamStore store(config.options.seed);
+  models::Bert bert({store, "text_model"}, bert_config, false);
+  models::MlmHead head({store, "cls.predictions"}, bert);
+  MlmTask task(store, bert, head);
+  Json model = bert_config.to_json();
+  model["architectures"] = {"BertForMaskedLM"};
+  const StageResult result = train(
+      task, split.training, split.validation, config.options,
+      run_options(config, describe_run(config, "pretrain text", model, split.description), *split.training), "cls");
+  save_model(config, store, model, {tokenizer, input});
+  return finish(config, result);
+}
+
+StageResult pretrain_joint(const StageConfig& config) {
+  if (auto result = finished(config)) return *result;
+  InputConfig input = config.input;
+  input.use_images = input.use_text = true;
+  input.use_labels = false;
+  const auto tokenizer = open_vocabulary(config);
+  models::DualEncoderConfig model_config = config.size;
+  model_config.text.vocab_size = tokenizer->size();
+  set_dropout(model_config.vision, config.dropout);
+  set_dropout(model_config.text, config.dropout);
+  input.image_size = static_cast<int>(model_config.vision.image_size);
+  const Split split = open_split(config, input, tokenizer, 1, true);
+  models::ParamStore store(config.options.seed);
+  models::DualEncoder model({store, ""}, model_config);
+  ContrastiveTask task(store, model);
+  const Json description = describe_run(config, "pretrain joint", model_config.to_json(), split.description);
+  const StageResult result = train(task, split.training, split.validation, config.options,
+                                   run_options(config, description, *split.training), "visual_projection");
+  save_model(config, store, model_config.to_json(), {tokenizer, input});
+  return finish(config, result);
+}
+
+namespace {
+
+// The encoder's config in a model directory of any kind that has one.
+Json part_config(const std::string& directory, bool vision) {
+  const Json config = models::read_model_config(directory);
+  const char* key = vision ? "vision_config" : "text_config";
+  if (config.contains(key)) return config[key];
+  const auto type = json_get<std::string>(config, "model_type", "");
+  check(type == (vision ? "vit" : "bert"), "finetune", directory, " holds a model of type \"", type, "\", no ",
+        vision ? "vision" : "text", " encoder");
+  return config;
+}
+
+void load_part(models::ParamStore& store, const std::string& directory, const std::string& part) {
+  const models::LoadReport report = models::load_parameters(store, directory, part);
+  check(!report.loaded.empty(), "finetune", directory, " has no weights for ", part);
+  for (const std::string& name : report.missing)
+    std::fprintf(stderr, "note: %s is not in %s and starts fresh\n", name.c_str(), directory.c_str());
+}
+
+}  // namespace
+
+FinetuneResult finetune(const StageConfig& config, const FinetuneParts& parts, double fraction) {
+  check(fraction > 0 && fraction <= 1, "finetune", "the fraction of labels must be in (0, 1], got ", fraction);
+  InputConfig input = config.input;
+  input.use_images = parts.image;
+  input.use_text = parts.text;
+  input.use_labels = true;
+  models::ClassifierConfig model_config;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  if (parts.image) {
+    model_config.vision = config.size.vision;
+    if (!parts.vision_from.empty()) {
+      model_config.vision = models::VitConfig::from_json(part_config(parts.vision_from, true));
+      const InputConfig theirs = Processors::load(parts.vision_from).input;
+      input.mean = theirs.mean;
+      input.deviation = theirs.deviation;
+      input.resample = theirs.resample;
+      input.fit = theirs.fit;
+    }
+    set_dropout(*model_config.vision, config.dropout);
+    input.image_size = static_cast<int>(model_config.vision->image_size);
+  }
+  if (parts.text) {
+    model_config.text = config.size.text;
+    if (!parts.text_from.empty()) {
+      model_config.text = models::BertConfig::from_json(part_config(parts.text_from, false));
+      tokenizer = Processors::load(parts.text_from).tokenizer;
+      check(tokenizer != nullptr, "finetune", parts.text_from, " has no vocab.txt");
+    } else {
+      tokenizer = open_vocabulary(config);
+      model_config.text->vocab_size = tokenizer->size();
+    }
+    set_dropout(*model_config.text, config.dropout);
+  }
+  const Split split = open_split(config, input, tokenizer, fraction, false);
+  model_config.labels = split.labels;
+  model_config.head_dropout = std::max(0.0, config.dropout);
+  models::ParamStore store(config.options.seed);
+  models::Classifier model({store, ""}, model_config);
+  if (!parts.vision_from.empty()) load_part(store, parts.vision_from, "vision_model");
+  if (!parts.text_from.empty()) load_part(store, parts.text_from, "text_model");
+  for (const std::string& pattern : config.options.freeze) store.freeze(pattern);
+
+  ClassifyTask task(store, model, config.options, split.training_samples);
+  Json description = describe_run(config, "finetune", model_config.to_json(), split.description);
+  description["vision_from"] = parts.vision_from;
+  description["text_from"] = parts.text_from;
+  description["fraction"] = fraction;
+  FinetuneResult result;
+  result.training =
+      train(task, split.training, split.validation, config.options, run_options(config, description, *split.training));
+  save_model(config, store, model_config.to_json(), {tokenizer, input});
+
+  const Dataset dataset = open_dataset(config.data[0], input);
+  if (dataset.has_split("test")) {
+    result.samples = dataset.split("test");
+    const auto source = std::make_shared<const SampleSource>(dataset, result.samples, tokenizer, input);
+    Loader loader(source, {.batch = 64, .shuffle = false, .workers = config.options.workers});
+    const ClassifyTask::Predictions p = task.predict(loader);
+    const size_t classes = model_config.labels.size();
+    result.test = ClassificationMetrics(p.probabilities, p.labels, classes).to_json(model_config.labels, p.loss);
+    for (size_t i = 0; i < p.samples.size(); ++i) {
+      const auto first = p.probabilities.begin() + static_cast<int64_t>(i * classes);
+      const auto top = std::max_element(first, first + static_cast<int64_t>(classes));
+      result.predictions.push_back({p.samples[i], top - first, *top});
+    }
+  }
+  write_file_atomically(config.out + "/result.json", result.to_json().dump(1) + "\n");
+  return result;
+}
+
+Json FinetuneResult::to_json() const {
+  return {{"training", training.to_json()}, {"test", test}};
+}
+
+LoadedClassifier load_classifier(const std::string& directory) {
+  LoadedClassifier c;
+  c.config = models::ClassifierConfig::from_json(models::read_model_config(directory));
+  c.store = std::make_unique<models::ParamStore>(0);
+  c.model = std::make_unique<models::Classifier>(models::ParamScope(*c.store, ""), c.config);
+  const models::LoadReport report = models::load_parameters(*c.store, directory);
+  check(report.missing.empty(), "model", directory, ": weights are missing, e.g. ",
+        report.missing.empty() ? "" : report.missing[0]);
+  c.processors = Processors::load(directory);
+  c.processors.input.use_images = c.config.vision.has_value();
+  c.processors.input.use_text = c.config.text.has_value();
+  check(!c.config.text || c.processors.tokenizer, "model", directory, " has no vocab.txt");
+  return c;
+}
+
+}  // namespace duet::train

@@ -1,0 +1,344 @@
+#include "duet/train/trainer.h"
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "duet/autograd/engine.h"
+#include "duet/core/file.h"
+#include "duet/core/memory.h"
+#include "duet/ops/elementwise.h"
+#include "duet/train/checkpoint.h"
+#include "duet/train/interrupt.h"
+#include "duet/train/progress.h"
+#include "duet/train/tensorboard.h"
+
+namespace duet::train {
+namespace {
+
+// metrics.jsonl: one JSON object a line. Wall-clock values sit under "time", so that two runs with the same seed differ
+// nowhere else.
+class MetricsLog {
+ public:
+  // Keeps the first `bytes` of an earlier run's file and goes on after them.
+  MetricsLog(const std::string& path, int64_t bytes) : path_(path) {
+    if (!std::filesystem::exists(path)) std::ofstream(path).flush();
+    check(static_cast<int64_t>(std::filesystem::file_size(path)) >= bytes, "metrics", path, " is shorter than the ",
+          bytes, " bytes that the checkpoint knows");
+    std::filesystem::resize_file(path, static_cast<uintmax_t>(bytes));
+    out_.open(path, std::ios::app);
+  }
+  void write(const Json& line) {
+    out_ << line.dump() << '\n' << std::flush;
+    check(out_.good(), "metrics", "cannot write ", path_, "; is the disk full?");
+  }
+  int64_t bytes() { return static_cast<int64_t>(out_.tellp()); }
+
+ private:
+  std::string path_;
+  std::ofstream out_;
+};
+
+class Run {
+ public:
+  Run(Task& task, std::shared_ptr<const SampleSource> training, std::shared_ptr<const SampleSource> validation,
+      const TrainOptions& options, const RunOptions& run, const std::string& head_prefix)
+      : task_(task),
+        training_(std::move(training)),
+        validation_(std::move(validation)),
+        options_(options),
+        run_(run),
+        adam_(task.store(), {.learning_rate = options.lr, .beta2 = options.beta2, .weight_decay = options.weight_decay},
+              [&](const models::Parameter& p) {
+                ParameterGroup group = default_group(p);
+                if (options.head_lr > 0 && options.lr > 0 && p.name.starts_with(head_prefix))
+                  group.learning_rate_scale = options.head_lr / options.lr;
+                return group;
+              }),
+        checkpoints_(run.directory + "/checkpoints") {
+    const auto samples = static_cast<int64_t>(training_->size());
+    const int64_t step_samples = options.batch * options.accumulate;
+    steps_per_epoch_ = (samples + step_samples - 1) / step_samples;
+    total_steps_ = options.steps > 0
+                       ? options.steps
+                       : std::max<int64_t>(1, std::llround(options.epochs * static_cast<double>(steps_per_epoch_)));
+    eval_every_ = options.eval_every > 0 ? options.eval_every : steps_per_epoch_;
+    schedule_ = {parse_schedule(options.schedule),
+                 options.warmup < 1 ? std::llround(options.warmup * static_cast<double>(total_steps_))
+                                    : static_cast<int64_t>(options.warmup),
+                 total_steps_};
+  }
+
+  StageResult go();
+
+ private:
+  void resume();
+  void save();
+  void evaluate(Progress& progress);
+  double step(Loader& loader);
+  void finish_epoch();
+  void use_best();
+  NamedTensors tensors() const;
+  LoaderConfig loader_config(bool training) const;
+
+  Task& task_;
+  std::shared_ptr<const SampleSource> training_, validation_;
+  const TrainOptions& options_;
+  const RunOptions& run_;
+  Adam adam_;
+  CheckpointDirectory checkpoints_;
+  Schedule schedule_;
+  int64_t steps_per_epoch_, total_steps_, eval_every_;
+
+  // Everything below is saved in checkpoints.
+  StageResult result_;
+  double epoch_loss_ = 0, epoch_weight_ = 0;
+  int64_t evaluations_without_gain_ = 0;
+  int64_t last_saved_ = -1;
+  bool has_best_ = false;
+
+  double gradient_norm_ = 0;
+  std::unique_ptr<MetricsLog> metrics_;
+  std::unique_ptr<TensorBoardWriter> tensorboard_;
+  Stopwatch watch_;
+  double seconds_before_ = 0;
+};
+
+LoaderConfig Run::loader_config(bool training) const {
+  LoaderConfig config;
+  config.batch = training ? options_.batch * options_.accumulate : std::max<int64_t>(options_.batch, 64);
+  config.shuffle = training && options_.shuffle;
+  config.seed = options_.seed;
+  config.augment = training ? parse_augment(options_.augment) : Augment::none;
+  config.mask_probability =
+      training_->config().use_labels || training_->config().use_images ? 0 : options_.mask_probability;
+  config.workers = options_.workers;
+  return config;
+}
+
+NamedTensors Run::tensors() const {
+  NamedTensors all;
+  for (const models::Parameter& p : task_.store().parameters()) all.emplace_back("parameter." + p.name, p.value.data());
+  for (auto& entry : adam_.state()) all.push_back(std::move(entry));
+  return all;
+}
+
+void Run::save() {
+  if (last_saved_ == result_.steps) return;
+  result_.seconds = seconds_before_ + watch_.seconds();
+  result_.peak_rss_bytes = std::max(result_.peak_rss_bytes, peak_rss_bytes());
+  checkpoints_.save(result_.steps, tensors(),
+                    {{"result", result_.to_json()},
+                     {"epoch_loss", epoch_loss_},
+                     {"epoch_weight", epoch_weight_},
+                     {"evaluations_without_gain", evaluations_without_gain_},
+                     {"has_best", has_best_},
+                     {"metrics_bytes", metrics_->bytes()},
+                     {"options", options_.to_json()}});
+  last_saved_ = result_.steps;
+  checkpoints_.prune(options_.keep, has_best_ ? std::vector<int64_t>{result_.best_step} : std::vector<int64_t>{});
+}
+
+namespace {
+
+void restore(const NamedTensors& saved, const NamedTensors& into) {
+  std::map<std::string, Tensor> by_name(saved.begin(), saved.end());
+  for (const auto& [name, tensor] : into) {
+    const auto it = by_name.find(name);
+    check(it != by_name.end(), "checkpoint", "has no tensor ", name, "; it belongs to another model");
+    tensor.copy_from(it->second);
+  }
+}
+
+}  // namespace
+
+void Run::resume() {
+  int64_t metrics_bytes = 0;
+  if (run_.resume) {
+    const auto warn = [](const std::string& line) { std::fprintf(stderr, "duet: warning: %s\n", line.c_str()); };
+    if (const auto loaded = checkpoints_.load_newest(warn)) {
+      check(loaded->state.at("options") == options_.to_json(), "resume", run_.directory,
+            " was started with other training options; repeat them or use another --out. Then: ",
+            loaded->state["options"].dump(), ", now: ", options_.to_json().dump());
+      restore(loaded->tensors, tensors());
+      result_ = StageResult::from_json(loaded->state.at("result"));
+      epoch_loss_ = loaded->state.at("epoch_loss");
+      epoch_weight_ = loaded->state.at("epoch_weight");
+      evaluations_without_gain_ = loaded->state.at("evaluations_without_gain");
+      has_best_ = loaded->state.at("has_best");
+      metrics_bytes = loaded->state.at("metrics_bytes");
+      adam_.set_steps(result_.steps);
+      seconds_before_ = result_.seconds;
+      last_saved_ = result_.steps;
+      std::fprintf(stderr, "%s: resuming after step %lld of %lld\n", run_.label.c_str(),
+                   static_cast<long long>(result_.steps), static_cast<long long>(total_steps_));
+    }
+  } else {
+    check(checkpoints_.steps().empty(), "train", run_.directory,
+          " already holds checkpoints; pass --resume to continue them, or another --out");
+  }
+  metrics_ = std::make_unique<MetricsLog>(run_.directory + "/metrics.jsonl", metrics_bytes);
+  tensorboard_ = std::make_unique<TensorBoardWriter>(run_.directory + "/tensorboard");
+  if (result_.steps > 0) tensorboard_->session_start(result_.steps);
+}
+
+// One optimizer step: micro-batches, each loss weighted by its share, so that they add up to the full batch's mean.
+double Run::step(Loader& loader) {
+  const Batch batch = loader.next();
+  if (batch.size() == 0) return 0;  // every sample was bad and skipped
+  const std::vector<Batch> parts = split_batch(batch, options_.batch);
+  double total_weight = 0, loss_sum = 0;
+  for (const Batch& part : parts) total_weight += task_.weight(part);
+  task_.store().clear_gradients();
+  if (total_weight == 0) return 0;  // nothing was masked in this batch
+  const RandomKey key = RandomKey{options_.seed, 2}.child(static_cast<uint64_t>(result_.steps));
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const double share = task_.weight(parts[i]) / total_weight;
+    if (share == 0) continue;
+    const Variable loss = task_.loss(parts[i], {true, key.child(i), options_.recompute});
+    const double value = loss.data().item();
+    check(std::isfinite(value), "train", "the loss became ", value, " at step ", result_.steps + 1,
+          "; try a smaller --lr, a longer --warmup or --clip 1");
+    backward(parts.size() == 1 ? loss : ops::scale(loss, share));
+    loss_sum += value * share;
+    result_.flops += task_.step_flops(parts[i]);
+  }
+  gradient_norm_ = clip_gradient_norm(task_.store(), options_.clip);
+  check(std::isfinite(gradient_norm_), "train", "the gradient became ", gradient_norm_, " at step ", result_.steps + 1,
+        "; try a smaller --lr or a longer --warmup");
+  adam_.step(schedule_.at(result_.steps));
+  task_.store().clear_gradients();
+  task_.after_step();
+  result_.samples_seen += batch.size();
+  epoch_loss_ += loss_sum * total_weight;
+  epoch_weight_ += total_weight;
+  return loss_sum;
+}
+
+void Run::finish_epoch() {
+  result_.loss_per_epoch.push_back(epoch_weight_ > 0 ? epoch_loss_ / epoch_weight_ : 0);
+  epoch_loss_ = epoch_weight_ = 0;
+}
+
+void Run::evaluate(Progress& progress) {
+  Loader loader(validation_, loader_config(false));
+  const Evaluation evaluation = task_.evaluate(loader);
+  const double epoch = static_cast<double>(result_.steps) / static_cast<double>(steps_per_epoch_);
+  Json line{{"step", result_.steps}, {"epoch", epoch}};
+  for (const auto& [name, value] : evaluation.metrics.items()) {
+    line["validation_" + name] = value;
+    tensorboard_->scalar("validation/" + name, result_.steps, value.get<double>());
+  }
+  result_.evaluations.push_back(line);
+  const bool better = !has_best_ || evaluation.score > result_.best_score;
+  if (better) {
+    has_best_ = true;
+    result_.best_score = evaluation.score;
+    result_.best_step = result_.steps;
+    evaluations_without_gain_ = 0;
+  } else {
+    ++evaluations_without_gain_;
+  }
+  line["best"] = better;
+  metrics_->write(line);
+  std::string shown = text(run_.label, "  epoch ", std::round(epoch * 100) / 100);
+  if (!result_.loss_per_epoch.empty()) shown += text("  training loss ", result_.loss_per_epoch.back());
+  for (const auto& [name, value] : evaluation.metrics.items())
+    shown += text("  validation ", name, " ", value.get<double>());
+  progress.note(shown + (better ? "  (best)" : ""));
+}
+
+void Run::use_best() {
+  if (!has_best_ || result_.best_step == result_.steps) return;
+  restore(checkpoints_.load(result_.best_step).tensors, tensors());
+}
+
+StageResult Run::go() {
+  make_directories(run_.directory);
+  write_file_atomically(run_.directory + "/config.json", run_.config.dump(2) + "\n");
+  reset_peak_rss();
+  resume();
+  const std::string card = "```\n" + run_.config.dump(2) + "\n```";
+  if (result_.steps == 0) {
+    tensorboard_->text("config", 0, card);
+    for (const auto& [caption, png] : run_.example_images) tensorboard_->image(caption, 0, png);
+    tensorboard_->hparams_start(options_.to_json(), {"train/loss", "validation/loss", "validation/accuracy"});
+  }
+  Progress progress(run_.label, result_.steps, total_steps_);
+  Loader loader(training_, loader_config(true), result_.steps);
+  while (result_.steps < total_steps_ && !result_.stopped_early) {
+    const int64_t seen = result_.samples_seen;
+    const double rate = schedule_.at(result_.steps);
+    const double loss = step(loader);
+    ++result_.steps;
+    metrics_->write(
+        {{"step", result_.steps},
+         {"loss", loss},
+         {"lr", rate * options_.lr},
+         {"gradient_norm", gradient_norm_},
+         {"samples_seen", result_.samples_seen},
+         {"time",
+          {{"seconds", seconds_before_ + watch_.seconds()}, {"samples_per_second", progress.samples_per_second()}}}});
+    tensorboard_->scalar("train/loss", result_.steps, loss);
+    tensorboard_->scalar("train/lr", result_.steps, rate * options_.lr);
+    progress.update(result_.steps, result_.samples_seen - seen, loss, rate * options_.lr);
+    const bool last = result_.steps == total_steps_;
+    if (result_.steps % steps_per_epoch_ == 0 || last) finish_epoch();
+    if (validation_ && (result_.steps % eval_every_ == 0 || last)) {
+      evaluate(progress);
+      result_.stopped_early = options_.patience > 0 && evaluations_without_gain_ >= options_.patience;
+      if (options_.save_every == 0 || result_.best_step == result_.steps) save();
+    }
+    if (options_.save_every > 0 && result_.steps % options_.save_every == 0) save();
+    if (interrupt_requested()) {
+      save();
+      throw Interrupted(text("interrupted at step ", result_.steps, " of ", total_steps_,
+                             "; continue with --resume --out ", run_.directory));
+    }
+  }
+  save();
+  for (const std::string& line : loader.skipped()) progress.note("skipped bad sample: " + line);
+  use_best();
+  tensorboard_->hparams_end(true);
+  if (!run_.keep_checkpoints) std::filesystem::remove_all(run_.directory + "/checkpoints");
+  return result_;
+}
+
+}  // namespace
+
+Json StageResult::to_json() const {
+  return {{"loss_per_epoch", loss_per_epoch},
+          {"evaluations", evaluations},
+          {"best_step", best_step},
+          {"best_score", best_score},
+          {"steps", steps},
+          {"samples_seen", samples_seen},
+          {"flops", flops},
+          {"seconds", seconds},
+          {"peak_rss_bytes", peak_rss_bytes},
+          {"stopped_early", stopped_early}};
+}
+
+StageResult StageResult::from_json(const Json& json) {
+  StageResult r;
+  r.loss_per_epoch = json.at("loss_per_epoch").get<std::vector<double>>();
+  r.evaluations = json.at("evaluations").get<std::vector<Json>>();
+  r.best_step = json.at("best_step");
+  r.best_score = json.at("best_score");
+  r.steps = json.at("steps");
+  r.samples_seen = json.at("samples_seen");
+  r.flops = json.at("flops");
+  r.seconds = json.at("seconds");
+  r.peak_rss_bytes = json.at("peak_rss_bytes");
+  r.stopped_early = json.at("stopped_early");
+  return r;
+}
+
+StageResult train(Task& task, const std::shared_ptr<const SampleSource>& training,
+                  const std::shared_ptr<const SampleSource>& validation, const TrainOptions& options,
+                  const RunOptions& run, const std::string& head_prefix) {
+  options.validate();
+  return Run(task, training, validation, options, run, head_prefix).go();
+}
+
+}  // namespace duet::train

@@ -1,0 +1,42 @@
+#pragma once
+
+#include "duet/train/optimizer.h"
+#include "duet/train/tasks.h"
+
+namespace duet::train {
+
+// What a stage cost and how it went.
+struct StageResult {
+  std::vector<double> loss_per_epoch;  // mean training loss
+  std::vector<Json> evaluations;       // {step, epoch, loss, accuracy, ...} of each validation pass
+  int64_t best_step = 0;
+  double best_score = 0;
+  int64_t steps = 0;
+  int64_t samples_seen = 0;
+  double flops = 0;    // matmul FLOPs of the training steps
+  double seconds = 0;  // wall time, evaluations and checkpoints included, summed over resumed parts
+  int64_t peak_rss_bytes = 0;
+  bool stopped_early = false;
+
+  Json to_json() const;
+  static StageResult from_json(const Json& json);
+};
+
+// Where a run writes and how it starts.
+struct RunOptions {
+  std::string directory;         // config.json, metrics.jsonl, tensorboard/, checkpoints/
+  std::string label;             // shown with the progress
+  bool resume = false;           // continue from the newest good checkpoint, if there is one
+  bool keep_checkpoints = true;  // false removes them at the end, when only the final model matters
+  Json config;                   // everything needed to repeat the run; written to config.json
+  std::vector<std::pair<std::string, std::string>> example_images;  // caption and PNG, for TensorBoard
+};
+
+// Trains the task's parameters and leaves them at the best validation result (at the last step without validation).
+// Writes checkpoints with each evaluation, on save-every, and on SIGINT or SIGTERM, after which it throws Interrupted.
+// A resumed run goes on as if it had never stopped, to the bit.
+StageResult train(Task& task, const std::shared_ptr<const SampleSource>& training,
+                  const std::shared_ptr<const SampleSource>& validation, const TrainOptions& options,
+                  const RunOptions& run, const std::string& head_prefix = "classifier");
+
+}  // namespace duet::train
