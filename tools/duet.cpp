@@ -11,6 +11,8 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", "duet 0.1.0");
   duet::tools::add_info_command(app);
+  duet::tools::add_vocab_command(app);
+  duet::tools::add_tokenize_command(app);
   try {
     app.parse(argc, argv);
     return 0;
