@@ -14,5 +14,7 @@ void add_finetune_command(CLI::App& app);
 void add_compare_command(CLI::App& app);
 void add_evaluate_command(CLI::App& app);
 void add_predict_command(CLI::App& app);
+void add_vocab_command(CLI::App& app);
+void add_tokenize_command(CLI::App& app);
 
 }  // namespace duet::tools
