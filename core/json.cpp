@@ -27,6 +27,8 @@ Json parse_json(std::string_view text, const std::string& source) {
   }
 }
 
-Json read_json(const std::string& path) { return parse_json(read_file(path), path); }
+Json read_json(const std::string& path) {
+  return parse_json(read_file(path), path);
+}
 
 }  // namespace duet

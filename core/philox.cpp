@@ -15,8 +15,12 @@ uint64_t mix(uint64_t x) {
 
 }  // namespace
 
-RandomKey RandomKey::child(uint64_t tag) const { return {seed, mix(stream ^ mix(tag))}; }
-RandomKey RandomKey::child(std::string_view name) const { return child(fnv1a64(name)); }
+RandomKey RandomKey::child(uint64_t tag) const {
+  return {seed, mix(stream ^ mix(tag))};
+}
+RandomKey RandomKey::child(std::string_view name) const {
+  return child(fnv1a64(name));
+}
 
 uint32_t Random::next() {
   if (used_ == 4) {

@@ -38,7 +38,9 @@ inline std::array<uint32_t, 4> philox(RandomKey key, uint64_t offset) {
 }
 
 // Uniform in [0, 1) with 24 bits, exact in float.
-inline float uniform01(uint32_t bits) { return static_cast<float>(bits >> 8) * 0x1p-24f; }
+inline float uniform01(uint32_t bits) {
+  return static_cast<float>(bits >> 8) * 0x1p-24f;
+}
 
 // A cursor over one stream for sequential draws: initialisation, shuffles, augmentation.
 class Random {

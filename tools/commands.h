@@ -9,5 +9,7 @@ namespace duet::tools {
 // Each adds one subcommand with its options to `app`; the subcommand's callback runs it and throws duet::Error on
 // failure. One function per file: tools/<name>.cpp.
 void add_info_command(CLI::App& app);
+void add_vocab_command(CLI::App& app);
+void add_tokenize_command(CLI::App& app);
 
 }  // namespace duet::tools

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "duet/autograd/variable.h"
+
+namespace duet {
+
+// Activation checkpointing: runs `segment` on `inputs` keeping only the inputs, and runs it again during the backward
+// pass to get its activations back (Chen et al. 2016, "Training deep nets with sublinear memory cost"). The segment
+// must be a pure function: randomness through RandomKey arguments repeats by itself.
+Variable recompute(const std::function<Variable(const std::vector<Variable>&)>& segment,
+                   const std::vector<Variable>& inputs);
+
+}  // namespace duet

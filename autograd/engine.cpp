@@ -1,0 +1,147 @@
+#include "duet/autograd/engine.h"
+
+#include <unordered_map>
+#include <unordered_set>
+
+#include "duet/autograd/accumulate.h"
+#include "duet/autograd/grad_mode.h"
+#include "duet/autograd/node.h"
+
+namespace duet {
+
+bool GradientSink::needs(size_t i) const {
+  return node_.inputs.at(i).defined() && node_.inputs[i].requires_grad();
+}
+
+void GradientSink::add(size_t i, Tensor gradient) {
+  if (!needs(i)) return;
+  const Tensor& input = node_.inputs[i].data();
+  check(gradient.defined() && gradient.shape() == input.shape() && gradient.dtype() == input.dtype() &&
+            gradient.device() == input.device(),
+        node_.op, "backward produced ", gradient, " for input ", i, " which is ", input);
+  accumulate(slots_[i], std::move(gradient));
+}
+
+// One backward pass. Nodes run once all gradients of their outputs have arrived (reverse topological order).
+struct Engine {
+  struct Pending {
+    std::vector<Tensor> output_gradients;
+    int waiting = 0;  // consumers that have not contributed yet
+  };
+  struct Leaf {
+    Tensor gradient;
+    int waiting = 0;
+  };
+
+  // Keys are shared handles, because a node must survive until it has run.
+  std::unordered_map<Node*, Pending> pending;
+  std::unordered_map<const void*, Leaf> leaves;
+  std::vector<std::shared_ptr<Node>> ready;
+  bool into_leaves = true;
+
+  static const std::shared_ptr<Node>& node_of(const Variable& v) { return v.state_->node; }
+
+  // Counts, for every node and leaf reachable from the roots, how many uses will contribute.
+  void count(const std::vector<Variable>& roots) {
+    std::vector<Node*> stack;
+    const auto visit = [&](const Variable& v) {
+      if (!v.defined() || !v.requires_grad()) return;
+      if (v.is_leaf()) {
+        ++leaves[v.id()].waiting;
+        return;
+      }
+      Node* node = node_of(v).get();
+      const bool first = pending.find(node) == pending.end();
+      Pending& p = pending[node];
+      ++p.waiting;
+      if (!first) return;
+      check(static_cast<bool>(node->backward), node->op,
+            "this part of the graph was already freed by an earlier backward pass");
+      p.output_gradients.resize(node->output_count);
+      stack.push_back(node);
+    };
+    for (const Variable& root : roots) visit(root);
+    while (!stack.empty()) {
+      Node* node = stack.back();
+      stack.pop_back();
+      for (const Variable& input : node->inputs) visit(input);
+    }
+  }
+
+  // One consumer of `v` has delivered its contribution (possibly none).
+  void deliver(const Variable& v, Tensor gradient) {
+    if (!v.defined() || !v.requires_grad()) return;
+    if (v.is_leaf()) {
+      Leaf& leaf = leaves.at(v.id());
+      if (gradient.defined()) accumulate(leaf.gradient, std::move(gradient));
+      if (--leaf.waiting == 0 && into_leaves) finish(v, leaf);
+      return;
+    }
+    const auto& node = node_of(v);
+    Pending& p = pending.at(node.get());
+    if (gradient.defined()) accumulate(p.output_gradients[v.state_->output], std::move(gradient));
+    if (--p.waiting == 0) ready.push_back(node);
+  }
+
+  static void finish(const Variable& v, Leaf& leaf) {
+    if (!leaf.gradient.defined()) return;
+    // A leaf owns its gradient: clipping scales it in place, so it must not share memory with another's.
+    if (!leaf.gradient.unique()) leaf.gradient = leaf.gradient.clone();
+    accumulate(v.state_->gradient, std::move(leaf.gradient));
+    Variable handle = v;
+    for (const GradientHook& hook : v.state_->hooks) hook(handle);
+  }
+
+  void run(const std::vector<Variable>& roots, const std::vector<Tensor>& seeds) {
+    const NoGrad no_grad;
+    count(roots);
+    for (size_t i = 0; i < roots.size(); ++i) deliver(roots[i], seeds[i]);
+    while (!ready.empty()) {
+      const std::shared_ptr<Node> node = std::move(ready.back());
+      ready.pop_back();
+      Pending p = std::move(pending.at(node.get()));
+      bool reached = false;
+      for (const Tensor& g : p.output_gradients) reached |= g.defined();
+      std::vector<Tensor> slots(node->inputs.size());
+      if (reached) {
+        GradientSink sink(*node, slots);
+        node->backward(p.output_gradients, sink);
+      }
+      node->backward = nullptr;
+      p.output_gradients.clear();
+      const std::vector<Variable> inputs = std::move(node->inputs);
+      node->inputs.clear();
+      for (size_t i = 0; i < inputs.size(); ++i) deliver(inputs[i], std::move(slots[i]));
+    }
+  }
+};
+
+void backward(const Variable& root, const Tensor& seed) {
+  check(root.defined() && root.requires_grad(), "backward", "the root does not depend on any trainable leaf");
+  check(seed.defined() || root.data().numel() == 1, "backward", "the root must have one element, it is ", root);
+  Tensor start = seed;
+  if (!start.defined()) {
+    start = empty_like(root.data());
+    start.fill(1);
+  }
+  check(start.shape() == root.shape() && start.dtype() == root.dtype(), "backward", "seed ", start, " for ", root);
+  Engine engine;
+  engine.run({root}, {start});
+}
+
+std::vector<Tensor> gradients(const std::vector<Variable>& roots, const std::vector<Tensor>& seeds,
+                              const std::vector<Variable>& targets) {
+  check(roots.size() == seeds.size(), "gradients", roots.size(), " roots but ", seeds.size(), " seeds");
+  Engine engine;
+  engine.into_leaves = false;
+  engine.run(roots, seeds);
+  std::vector<Tensor> results;
+  for (const Variable& target : targets) {
+    check(target.is_leaf(), "gradients", "targets must be leaves");
+    const auto it = engine.leaves.find(target.id());
+    results.push_back(it == engine.leaves.end() ? Tensor() : it->second.gradient);
+  }
+  return results;
+}
+
+}  // namespace duet

@@ -1,0 +1,91 @@
+#include "duet/core/allocator.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+
+#include "duet/core/error.h"
+
+namespace duet {
+namespace {
+
+constexpr size_t alignment = 64;
+// Under AddressSanitizer nothing is cached, so that overflows and use after free are seen.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool caching = false;
+#else
+constexpr bool caching = true;
+#endif
+
+}  // namespace
+
+// Four classes per power of two: at most a quarter of a block is wasted.
+size_t CachingAllocator::size_class(size_t bytes) {
+  if (bytes <= 512) return std::max(alignment, (bytes + alignment - 1) / alignment * alignment);
+  const size_t step = std::bit_floor(bytes) / 4;
+  return (bytes + step - 1) / step * step;
+}
+
+void* CachingAllocator::allocate(size_t bytes) {
+  const size_t size = size_class(bytes);
+  const std::lock_guard lock(mutex_);
+  ++stats_.requests;
+  auto& blocks = cached_[size];
+  void* block = nullptr;
+  if (!blocks.empty()) {
+    block = blocks.back();
+    blocks.pop_back();
+  } else {
+    block = std::aligned_alloc(alignment, size);
+    check(block != nullptr, "allocator", "out of memory: ", size, " bytes wanted, ", stats_.in_use_bytes,
+          " bytes in use; try a smaller --batch or --accumulate");
+    ++stats_.system_allocations;
+    stats_.reserved_bytes += static_cast<int64_t>(size);
+  }
+  stats_.in_use_bytes += static_cast<int64_t>(size);
+  stats_.peak_in_use_bytes = std::max(stats_.peak_in_use_bytes, stats_.in_use_bytes);
+  return block;
+}
+
+void CachingAllocator::release(void* block, size_t bytes) {
+  const size_t size = size_class(bytes);
+  const std::lock_guard lock(mutex_);
+  stats_.in_use_bytes -= static_cast<int64_t>(size);
+  if (caching) {
+    cached_[size].push_back(block);
+  } else {
+    std::free(block);
+    stats_.reserved_bytes -= static_cast<int64_t>(size);
+  }
+}
+
+void CachingAllocator::trim() {
+  const std::lock_guard lock(mutex_);
+  for (auto& [size, blocks] : cached_) {
+    for (void* block : blocks) std::free(block);
+    stats_.reserved_bytes -= static_cast<int64_t>(size * blocks.size());
+    blocks.clear();
+  }
+}
+
+CachingAllocator::~CachingAllocator() {
+  trim();
+}
+
+AllocatorStats CachingAllocator::stats() const {
+  const std::lock_guard lock(mutex_);
+  return stats_;
+}
+
+void CachingAllocator::reset_peak() {
+  const std::lock_guard lock(mutex_);
+  stats_.peak_in_use_bytes = stats_.in_use_bytes;
+}
+
+CachingAllocator& cpu_allocator() {
+  // Never destroyed: tensors with static lifetime may outlive any other static object.
+  static auto* allocator = new CachingAllocator;
+  return *allocator;
+}
+
+}  // namespace duet

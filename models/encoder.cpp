@@ -1,0 +1,111 @@
+#include "duet/models/encoder.h"
+
+#include "duet/autograd/checkpoint.h"
+#include "duet/ops/attention.h"
+#include "duet/ops/dropout.h"
+#include "duet/ops/elementwise.h"
+
+namespace duet::models {
+
+ops::Activation EncoderConfig::activation() const {
+  if (hidden_act == "gelu") return ops::Activation::gelu;
+  if (hidden_act == "gelu_new" || hidden_act == "gelu_pytorch_tanh") return ops::Activation::gelu_tanh;
+  fail("config", "hidden_act \"", hidden_act, "\" is not supported; use gelu, gelu_new or gelu_pytorch_tanh");
+}
+
+void EncoderConfig::read(const Json& json) {
+  hidden_size = json_get(json, "hidden_size", hidden_size);
+  num_hidden_layers = json_get(json, "num_hidden_layers", num_hidden_layers);
+  num_attention_heads = json_get(json, "num_attention_heads", num_attention_heads);
+  intermediate_size = json_get(json, "intermediate_size", intermediate_size);
+  hidden_act = json_get(json, "hidden_act", hidden_act);
+  hidden_dropout_prob = json_get(json, "hidden_dropout_prob", hidden_dropout_prob);
+  attention_probs_dropout_prob = json_get(json, "attention_probs_dropout_prob", attention_probs_dropout_prob);
+  initializer_range = json_get(json, "initializer_range", initializer_range);
+  layer_norm_eps = json_get(json, "layer_norm_eps", layer_norm_eps);
+  check(hidden_size > 0 && num_hidden_layers >= 0 && intermediate_size > 0, "config",
+        "sizes must be positive: hidden_size ", hidden_size, ", num_hidden_layers ", num_hidden_layers,
+        ", intermediate_size ", intermediate_size);
+  check(num_attention_heads > 0 && hidden_size % num_attention_heads == 0, "config", "hidden_size ", hidden_size,
+        " does not divide into ", num_attention_heads, " attention heads");
+  activation();
+}
+
+void EncoderConfig::write(Json& json) const {
+  json["hidden_size"] = hidden_size;
+  json["num_hidden_layers"] = num_hidden_layers;
+  json["num_attention_heads"] = num_attention_heads;
+  json["intermediate_size"] = intermediate_size;
+  json["hidden_act"] = hidden_act;
+  json["hidden_dropout_prob"] = hidden_dropout_prob;
+  json["attention_probs_dropout_prob"] = attention_probs_dropout_prob;
+  json["initializer_range"] = initializer_range;
+  json["layer_norm_eps"] = layer_norm_eps;
+}
+
+double EncoderConfig::forward_flops(int64_t tokens) const {
+  const auto t = static_cast<double>(tokens), d = static_cast<double>(hidden_size);
+  const double projections = 2 * t * d * (4 * d + 2 * static_cast<double>(intermediate_size));
+  const double attention = 4 * t * t * d;
+  return static_cast<double>(num_hidden_layers) * (projections + attention);
+}
+
+EncoderLayer::EncoderLayer(const ParamScope& scope, const EncoderConfig& config, NormPlacement placement, bool qkv_bias)
+    : config_(config),
+      placement_(placement),
+      qkv_(scope / "attention.qkv", config.hidden_size, 3 * config.hidden_size, Init::normal(config.initializer_range),
+           qkv_bias),
+      attention_output_(scope / "attention.output.dense", config.hidden_size, config.hidden_size,
+                        Init::normal(config.initializer_range)),
+      intermediate_(scope / "intermediate.dense", config.hidden_size, config.intermediate_size,
+                    Init::normal(config.initializer_range)),
+      output_(scope / "output.dense", config.intermediate_size, config.hidden_size,
+              Init::normal(config.initializer_range)),
+      attention_norm_(scope / (placement == NormPlacement::pre ? "layernorm_before" : "attention.output.LayerNorm"),
+                      config.hidden_size, config.layer_norm_eps),
+      output_norm_(scope / (placement == NormPlacement::pre ? "layernorm_after" : "output.LayerNorm"),
+                   config.hidden_size, config.layer_norm_eps) {}
+
+Variable EncoderLayer::attend(const Variable& x, const Tensor& key_mask, const Run& run) const {
+  const Variable context = ops::attention(qkv_(x), {.heads = config_.num_attention_heads,
+                                                    .key_mask = key_mask,
+                                                    .dropout = run.dropout(config_.attention_probs_dropout_prob),
+                                                    .random = run.random.child("attention")});
+  return ops::dropout(attention_output_(context), run.dropout(config_.hidden_dropout_prob),
+                      run.random.child("attention.output"));
+}
+
+Variable EncoderLayer::feed_forward(const Variable& x, const Run& run) const {
+  return ops::dropout(output_(intermediate_(x, config_.activation())), run.dropout(config_.hidden_dropout_prob),
+                      run.random.child("output"));
+}
+
+Variable EncoderLayer::operator()(const Variable& x, const Tensor& key_mask, const Run& run) const {
+  if (placement_ == NormPlacement::pre) {
+    const auto [sum, normalised] = output_norm_.add(attend(attention_norm_(x), key_mask, run), x);
+    return ops::add(sum, feed_forward(normalised, run));
+  }
+  const Variable attended = attention_norm_.add(attend(x, key_mask, run), x).normalised;
+  return output_norm_.add(feed_forward(attended, run), attended).normalised;
+}
+
+Encoder::Encoder(const ParamScope& scope, const EncoderConfig& config, NormPlacement placement, bool qkv_bias) {
+  for (int64_t i = 0; i < config.num_hidden_layers; ++i)
+    layers_.emplace_back(scope / "layer" / std::to_string(i), config, placement, qkv_bias);
+}
+
+Variable Encoder::operator()(Variable x, const Tensor& key_mask, const Run& run,
+                             std::vector<Variable>* hidden_states) const {
+  if (hidden_states) hidden_states->push_back(x);
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const Run layer_run = run.child(i);
+    const auto segment = [&layer = layers_[i], key_mask, layer_run](const std::vector<Variable>& in) {
+      return layer(in[0], key_mask, layer_run);
+    };
+    x = run.recompute ? recompute(segment, {x}) : segment({x});
+    if (hidden_states) hidden_states->push_back(x);
+  }
+  return x;
+}
+
+}  // namespace duet::models

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <vector>
+
+#include "duet/core/json.h"
+#include "duet/models/layers.h"
+
+namespace duet::models {
+
+// What ViT and BERT encoders share; the defaults are those of the base models. Field names in JSON are Hugging Face's.
+struct EncoderConfig {
+  int64_t hidden_size = 768;
+  int64_t num_hidden_layers = 12;
+  int64_t num_attention_heads = 12;
+  int64_t intermediate_size = 3072;
+  std::string hidden_act = "gelu";
+  double hidden_dropout_prob = 0;
+  double attention_probs_dropout_prob = 0;
+  double initializer_range = 0.02;
+  double layer_norm_eps = 1e-12;
+
+  ops::Activation activation() const;  // throws Error for an activation that is not supported
+  void read(const Json& json);         // keeps the defaults of absent keys; throws Error for impossible values
+  void write(Json& json) const;
+  // Matmul FLOPs of one forward pass over `tokens` positions of one sample, 2 per multiply-add.
+  double forward_flops(int64_t tokens) const;
+};
+
+// Where the layer norms sit: ViT normalises before each block (pre), BERT after each residual sum (post).
+enum class NormPlacement { pre, post };
+
+// One transformer layer: self-attention and a two-layer MLP, each with a residual connection.
+class EncoderLayer {
+ public:
+  EncoderLayer(const ParamScope& scope, const EncoderConfig& config, NormPlacement placement, bool qkv_bias);
+  // x (B, T, D) -> (B, T, D); key_mask (B, T) u8 or undefined.
+  Variable operator()(const Variable& x, const Tensor& key_mask, const Run& run) const;
+
+ private:
+  Variable attend(const Variable& x, const Tensor& key_mask, const Run& run) const;
+  Variable feed_forward(const Variable& x, const Run& run) const;
+
+  EncoderConfig config_;
+  NormPlacement placement_;
+  // Query, key and value are one matrix (3D, D): one matmul instead of three.
+  Linear qkv_, attention_output_, intermediate_, output_;
+  LayerNorm attention_norm_, output_norm_;
+};
+
+class Encoder {
+ public:
+  Encoder(const ParamScope& scope, const EncoderConfig& config, NormPlacement placement, bool qkv_bias = true);
+  // When hidden_states is given, it receives the input and every layer's output (L + 1 tensors).
+  Variable operator()(Variable x, const Tensor& key_mask, const Run& run,
+                      std::vector<Variable>* hidden_states = nullptr) const;
+
+ private:
+  std::vector<EncoderLayer> layers_;
+};
+
+}  // namespace duet::models

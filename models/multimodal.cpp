@@ -1,0 +1,96 @@
+#include "duet/models/multimodal.h"
+
+#include "duet/ops/concat.h"
+#include "duet/ops/dropout.h"
+
+namespace duet::models {
+namespace {
+
+int64_t head_width(const ClassifierConfig& config) {
+  check(config.vision || config.text, "classifier", "needs a vision part, a text part, or both");
+  check(!config.labels.empty(), "classifier", "needs at least one label");
+  return (config.vision ? config.vision->hidden_size : 0) + (config.text ? config.text->hidden_size : 0);
+}
+
+double head_deviation(const ClassifierConfig& config) {
+  return config.text ? config.text->initializer_range : config.vision->initializer_range;
+}
+
+std::vector<std::string> read_labels(const Json& json) {
+  std::vector<std::string> labels;
+  if (json.contains("id2label")) {
+    for (size_t i = 0; i < json["id2label"].size(); ++i) {
+      const auto key = std::to_string(i);
+      check(json["id2label"].contains(key), "config", "id2label has no entry \"", key, "\"");
+      labels.push_back(json["id2label"][key].get<std::string>());
+    }
+    return labels;
+  }
+  for (int64_t i = 0; i < json_get<int64_t>(json, "num_labels", 2); ++i) labels.push_back("LABEL_" + std::to_string(i));
+  return labels;
+}
+
+}  // namespace
+
+ClassifierConfig ClassifierConfig::from_json(const Json& json) {
+  ClassifierConfig c;
+  const auto type = json_get<std::string>(json, "model_type", "");
+  if (type == "vit") {
+    c.vision = VitConfig::from_json(json);
+  } else if (type == "bert") {
+    c.text = BertConfig::from_json(json);
+  } else if (type == "duet-multimodal-classifier") {
+    c.vision = VitConfig::from_json(json.at("vision_config"));
+    c.text = BertConfig::from_json(json.at("text_config"));
+  } else {
+    fail("config", "model_type \"", type, "\" is no classifier; vit, bert and duet-multimodal-classifier are");
+  }
+  c.labels = read_labels(json);
+  c.head_dropout = json_get(json, "classifier_dropout", c.head_dropout);
+  return c;
+}
+
+Json ClassifierConfig::to_json() const {
+  Json json;
+  if (vision && text) {
+    json = {{"architectures", {"DuetMultimodalClassifier"}},
+            {"model_type", "duet-multimodal-classifier"},
+            {"vision_config", vision->to_json()},
+            {"text_config", text->to_json()}};
+  } else if (vision) {
+    json = vision->to_json();
+    json["architectures"] = {"ViTForImageClassification"};
+  } else {
+    json = text->to_json();
+    json["architectures"] = {"BertForSequenceClassification"};
+  }
+  json["classifier_dropout"] = head_dropout;
+  Json id2label = Json::object(), label2id = Json::object();
+  for (size_t i = 0; i < labels.size(); ++i) {
+    id2label[std::to_string(i)] = labels[i];
+    label2id[labels[i]] = i;
+  }
+  json["id2label"] = id2label;
+  json["label2id"] = label2id;
+  return json;
+}
+
+Classifier::Classifier(const ParamScope& scope, const ClassifierConfig& config)
+    : config_(config),
+      head_(scope / "classifier", head_width(config), static_cast<int64_t>(config.labels.size()),
+            Init::normal(head_deviation(config))) {
+  if (config.vision) vision_.emplace_back(scope / "vision_model", *config.vision, false);
+  if (config.text) text_.emplace_back(scope / "text_model", *config.text, true);
+}
+
+Variable Classifier::operator()(const Variable& images, const TextInput& text, const Run& run) const {
+  std::vector<Variable> parts;
+  if (!vision_.empty()) parts.push_back(first_token(vision_[0](images, run.child(0))));
+  if (!text_.empty()) parts.push_back(text_[0].pool(text_[0](text, run.child(1))));
+  check(parts.size() == 1 || parts[0].dim(0) == parts[1].dim(0), "classifier",
+        "images and texts differ in number: ", parts[0], " and ", parts.back());
+  const Variable joined = parts.size() == 1 ? parts[0] : ops::concat(parts, 1);
+  return head_(ops::dropout(joined, run.dropout(config_.head_dropout), run.random.child("classifier")));
+}
+
+}  // namespace duet::models

@@ -1,0 +1,69 @@
+#include "duet/models/param_store.h"
+
+#include "duet/core/dispatch.h"
+
+namespace duet::models {
+
+Variable ParamStore::create(const std::string& name, const Shape& shape, Init init) {
+  check(!contains(name), "parameters", name, " is created twice");
+  const Tensor data = Tensor::empty(shape, dtype_);
+  Random random(RandomKey{seed_, 0}.child("init").child(name));
+  dispatch(data, [&]<class T>(CpuContext, Type<T>) {
+    for (T& v : data.values<T>()) {
+      switch (init.kind) {
+        case Init::Kind::constant:
+          v = static_cast<T>(init.value);
+          break;
+        case Init::Kind::normal:
+          v = static_cast<T>(init.value * random.normal());
+          break;
+        case Init::Kind::uniform:
+          v = static_cast<T>(init.value * (2 * random.uniform() - 1));
+          break;
+      }
+    }
+  });
+  index_[name] = parameters_.size();
+  parameters_.push_back({name, Variable(data, true)});
+  return parameters_.back().value;
+}
+
+Variable& ParamStore::at(const std::string& name) {
+  const auto it = index_.find(name);
+  check(it != index_.end(), "parameters", "there is no parameter ", name);
+  return parameters_[it->second].value;
+}
+
+int64_t ParamStore::count() const {
+  int64_t total = 0;
+  for (const Parameter& p : parameters_) total += p.value.data().numel();
+  return total;
+}
+
+void ParamStore::clear_gradients() {
+  for (Parameter& p : parameters_) p.value.clear_gradient();
+}
+
+void ParamStore::freeze(const std::string& pattern) {
+  size_t found = 0;
+  for (Parameter& p : parameters_)
+    if (matches_pattern(p.name, pattern)) {
+      p.value.set_requires_grad(false);
+      ++found;
+    }
+  check(found > 0, "freeze", "no parameter matches \"", pattern, "\"; names look like ",
+        parameters_.empty() ? "" : parameters_.front().name);
+}
+
+bool matches_pattern(std::string_view name, std::string_view pattern) {
+  if (pattern.empty()) return name.empty();
+  if (pattern[0] == '*') {
+    for (size_t skip = 0; skip <= name.size(); ++skip)
+      if (matches_pattern(name.substr(skip), pattern.substr(1))) return true;
+    return false;
+  }
+  return !name.empty() && (pattern[0] == '?' || pattern[0] == name[0]) &&
+         matches_pattern(name.substr(1), pattern.substr(1));
+}
+
+}  // namespace duet::models

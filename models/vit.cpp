@@ -1,0 +1,75 @@
+#include "duet/models/vit.h"
+
+#include "duet/ops/dropout.h"
+#include "duet/ops/patch_embedding.h"
+#include "duet/ops/reshape.h"
+#include "duet/ops/slice.h"
+#include "duet/ops/tanh.h"
+
+namespace duet::models {
+
+double VitConfig::forward_flops() const {
+  const auto patch_values = static_cast<double>(num_channels * patch_size * patch_size);
+  return EncoderConfig::forward_flops(tokens()) + 2 * static_cast<double>((tokens() - 1) * hidden_size) * patch_values;
+}
+
+VitConfig VitConfig::from_json(const Json& json) {
+  VitConfig c;
+  c.read(json);
+  c.image_size = json_get(json, "image_size", c.image_size);
+  c.patch_size = json_get(json, "patch_size", c.patch_size);
+  c.num_channels = json_get(json, "num_channels", c.num_channels);
+  c.qkv_bias = json_get(json, "qkv_bias", c.qkv_bias);
+  check(c.patch_size > 0 && c.image_size > 0 && c.image_size % c.patch_size == 0, "config", "image_size ", c.image_size,
+        " does not divide into patches of ", c.patch_size);
+  check(c.num_channels > 0, "config", "num_channels must be positive, got ", c.num_channels);
+  return c;
+}
+
+Json VitConfig::to_json() const {
+  Json json{{"model_type", "vit"}};
+  write(json);
+  json["image_size"] = image_size;
+  json["patch_size"] = patch_size;
+  json["num_channels"] = num_channels;
+  json["qkv_bias"] = qkv_bias;
+  return json;
+}
+
+Vit::Vit(const ParamScope& scope, const VitConfig& config, bool with_pooler)
+    : config_(config),
+      class_token_(
+          scope.create("embeddings.cls_token", {1, 1, config.hidden_size}, Init::normal(config.initializer_range))),
+      positions_(scope.create("embeddings.position_embeddings", {1, config.tokens(), config.hidden_size},
+                              Init::normal(config.initializer_range))),
+      patch_weight_(scope.create("embeddings.patch_embeddings.projection.weight",
+                                 {config.hidden_size, config.num_channels, config.patch_size, config.patch_size},
+                                 Init::normal(config.initializer_range))),
+      patch_bias_(scope.create("embeddings.patch_embeddings.projection.bias", {config.hidden_size}, Init::constant(0))),
+      encoder_(scope / "encoder", config, NormPlacement::pre, config.qkv_bias),
+      norm_(scope / "layernorm", config.hidden_size, config.layer_norm_eps) {
+  if (with_pooler)
+    pooler_.emplace_back(scope / "pooler.dense", config.hidden_size, config.hidden_size,
+                         Init::normal(config.initializer_range));
+}
+
+Variable Vit::operator()(const Variable& images, const Run& run, std::vector<Variable>* hidden_states) const {
+  check(images.rank() == 4 && images.dim(2) == config_.image_size && images.dim(3) == config_.image_size, "vit",
+        "images must be (B, ", config_.num_channels, ", ", config_.image_size, ", ", config_.image_size, "), got ",
+        images);
+  Variable x = ops::patch_embedding(images, patch_weight_, patch_bias_, class_token_, positions_);
+  x = ops::dropout(x, run.dropout(config_.hidden_dropout_prob), run.random.child("embeddings"));
+  return norm_(encoder_(x, {}, run, hidden_states));
+}
+
+Variable Vit::pool(const Variable& last_hidden_state) const {
+  check(!pooler_.empty(), "vit", "this model was built without a pooler");
+  return ops::tanh(pooler_[0](first_token(last_hidden_state)));
+}
+
+Variable first_token(const Variable& x) {
+  check(x.rank() == 3, "first_token", "x must be (B, T, D), got ", x);
+  return ops::reshape(ops::slice(x, 1, 0, 1), {x.dim(0), x.dim(2)});
+}
+
+}  // namespace duet::models

@@ -1,0 +1,104 @@
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "duet/core/parallel.h"
+#include "duet/ops/attention.h"
+#include "duet/ops/dropout.h"
+#include "duet/ops/gemm.h"
+#include "duet/ops/vector_math.h"
+
+namespace duet::ops {
+namespace {
+
+// In-place softmax of scores * scale over the keys. A masked key takes the lowest finite score, so that it gets
+// probability zero beside any unmasked key and an even share when all are masked.
+template <class T>
+void masked_softmax(T* scores, int64_t n, T scale, const uint8_t* mask) {
+  if (mask != nullptr) {
+    for (int64_t j = 0; j < n; ++j) scores[j] = mask[j] ? scores[j] * scale : std::numeric_limits<T>::lowest();
+  } else {
+    for (int64_t j = 0; j < n; ++j) scores[j] *= scale;
+  }
+  T top = std::numeric_limits<T>::lowest();
+#pragma omp simd reduction(max : top)
+  for (int64_t j = 0; j < n; ++j) top = scores[j] > top ? scores[j] : top;
+  T sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t j = 0; j < n; ++j) {
+    scores[j] = vexp(scores[j] - top);
+    sum += scores[j];
+  }
+  const T inverse = T(1) / sum;
+  for (int64_t j = 0; j < n; ++j) scores[j] *= inverse;
+}
+
+}  // namespace
+
+// One thread per (sample, head): the matrices are small, so parallel heads beat a parallel matmul.
+template <class T>
+void attention_forward(CpuContext context, AttentionShape s, const T* qkv, const uint8_t* key_mask, float dropout,
+                       RandomKey random, T* probabilities, T* y) {
+  const int64_t n = s.tokens, d = s.head_size, width = s.heads * d, stride = 3 * width;
+  const T scale = T(1) / std::sqrt(static_cast<T>(d));
+  parallel_for(s.batch * s.heads, 1, [&](int64_t begin, int64_t end) {
+    std::vector<T> dropped(dropout > 0 ? static_cast<size_t>(n * n) : 0);
+    for (int64_t bh = begin; bh < end; ++bh) {
+      const int64_t b = bh / s.heads, h = bh % s.heads;
+      const T* q = qkv + b * n * stride + h * d;
+      T* p = probabilities + bh * n * n;
+      gemm<T>(context, n, n, d, 1, {q, stride}, {q + width, stride, true}, 0, {p, n});
+      const uint8_t* mask = key_mask ? key_mask + b * n : nullptr;
+      for (int64_t i = 0; i < n; ++i) masked_softmax(p + i * n, n, scale, mask);
+      const T* used = p;
+      if (dropout > 0) {
+        dropout_span<T>(p, dropped.data(), n * n, dropout, random, bh * n * n);
+        used = dropped.data();
+      }
+      gemm<T>(context, n, d, n, 1, {used, n}, {q + 2 * width, stride}, 0, {y + b * n * width + h * d, width});
+    }
+  });
+}
+
+template <class T>
+void attention_backward(CpuContext context, AttentionShape s, const T* qkv, const T* probabilities, const T* dy,
+                        float dropout, RandomKey random, T* dqkv) {
+  const int64_t n = s.tokens, d = s.head_size, width = s.heads * d, stride = 3 * width;
+  const T scale = T(1) / std::sqrt(static_cast<T>(d));
+  parallel_for(s.batch * s.heads, 1, [&](int64_t begin, int64_t end) {
+    std::vector<T> dp(static_cast<size_t>(n * n)), dropped(dropout > 0 ? dp.size() : 0);
+    for (int64_t bh = begin; bh < end; ++bh) {
+      const int64_t b = bh / s.heads, h = bh % s.heads;
+      const T *q = qkv + b * n * stride + h * d, *k = q + width, *v = k + width;
+      T *dq = dqkv + b * n * stride + h * d, *dk = dq + width, *dv = dk + width;
+      const T *p = probabilities + bh * n * n, *g = dy + b * n * width + h * d;
+      const T* used = p;
+      if (dropout > 0) {
+        dropout_span<T>(p, dropped.data(), n * n, dropout, random, bh * n * n);
+        used = dropped.data();
+      }
+      gemm<T>(context, n, d, n, 1, {used, n, true}, {g, width}, 0, {dv, stride});
+      gemm<T>(context, n, n, d, 1, {g, width}, {v, stride, true}, 0, {dp.data(), n});
+      if (dropout > 0) dropout_span<T>(dp.data(), dp.data(), n * n, dropout, random, bh * n * n);
+      // Softmax backward: ds = p * (dp - sum(p * dp)), times the score scale.
+      for (int64_t i = 0; i < n; ++i) {
+        const T* pi = p + i * n;
+        T* di = dp.data() + i * n;
+        T sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t j = 0; j < n; ++j) sum += pi[j] * di[j];
+        for (int64_t j = 0; j < n; ++j) di[j] = pi[j] * (di[j] - sum) * scale;
+      }
+      gemm<T>(context, n, d, n, 1, {dp.data(), n}, {k, stride}, 0, {dq, stride});
+      gemm<T>(context, n, d, n, 1, {dp.data(), n, true}, {q, stride}, 0, {dk, stride});
+    }
+  });
+}
+
+#define DUET_INSTANTIATE(T)                                                                                           \
+  template void attention_forward<T>(CpuContext, AttentionShape, const T*, const uint8_t*, float, RandomKey, T*, T*); \
+  template void attention_backward<T>(CpuContext, AttentionShape, const T*, const T*, const T*, float, RandomKey, T*);
+DUET_INSTANTIATE(float)
+DUET_INSTANTIATE(double)
+
+}  // namespace duet::ops

@@ -1,0 +1,12 @@
+#include "duet/ops/cast.h"
+
+namespace duet::ops {
+
+Variable cast(const Variable& x, DType dtype) {
+  check(is_floating(x.dtype()) && is_floating(dtype), "cast", "from ", x.dtype(), " to ", dtype,
+        "; only floating dtypes carry gradients");
+  return Variable::from_op("cast", x.data().to(dtype), {x},
+                           [before = x.dtype()](const Tensor& dy, GradientSink& sink) { sink.add(0, dy.to(before)); });
+}
+
+}  // namespace duet::ops

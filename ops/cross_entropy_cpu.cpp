@@ -1,0 +1,67 @@
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "duet/core/parallel.h"
+#include "duet/ops/cross_entropy.h"
+#include "duet/ops/vector_math.h"
+
+namespace duet::ops {
+
+template <class T>
+double cross_entropy_kernel(CpuContext, Rows<const T> logits, const int64_t* labels, const T* weights, double smoothing,
+                            int64_t ignore_index, Rows<T> dlogits) {
+  const int64_t count = logits.count, classes = logits.width;
+  const auto weight = [&](int64_t k) { return weights ? static_cast<double>(weights[k]) : 1.0; };
+  double weight_total = 0;  // sum over all classes
+  for (int64_t k = 0; k < classes; ++k) weight_total += weight(k);
+  double divisor = 0;
+  for (int64_t i = 0; i < count; ++i)
+    if (labels[i] != ignore_index) divisor += weight(labels[i]);
+  std::vector<double> losses(static_cast<size_t>(count), 0.0);
+  const double spread = smoothing / static_cast<double>(std::max<int64_t>(classes, 1));
+  parallel_for(count, 1 + (1 << 12) / std::max<int64_t>(classes, 1), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const T* x = logits.row(i);
+      T* g = dlogits.row(i);
+      const int64_t y = labels[i];
+      if (y == ignore_index || divisor == 0) {
+        std::fill_n(g, classes, T(0));
+        continue;
+      }
+      T top = std::numeric_limits<T>::lowest(), sum = 0;
+#pragma omp simd reduction(max : top)
+      for (int64_t k = 0; k < classes; ++k) top = x[k] > top ? x[k] : top;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t k = 0; k < classes; ++k) {
+        g[k] = vexp(x[k] - top);
+        sum += g[k];
+      }
+      const double log_sum = std::log(static_cast<double>(sum)) + static_cast<double>(top);
+      const double target = (1 - smoothing) * weight(y) / divisor;
+      double loss = target * (log_sum - static_cast<double>(x[y]));
+      // d/dx_k of sum_j c_j (log_sum - x_j) is (sum_j c_j) p_k - c_k.
+      const T mass = static_cast<T>((target + spread * weight_total / divisor) / static_cast<double>(sum));
+      for (int64_t k = 0; k < classes; ++k) g[k] *= mass;
+      g[y] -= static_cast<T>(target);
+      if (spread > 0) {
+        for (int64_t k = 0; k < classes; ++k) {
+          const double c = spread * weight(k) / divisor;
+          loss += c * (log_sum - static_cast<double>(x[k]));
+          g[k] -= static_cast<T>(c);
+        }
+      }
+      losses[static_cast<size_t>(i)] = loss;
+    }
+  });
+  double total = 0;
+  for (const double loss : losses) total += loss;
+  return total;
+}
+
+template double cross_entropy_kernel<float>(CpuContext, Rows<const float>, const int64_t*, const float*, double,
+                                            int64_t, Rows<float>);
+template double cross_entropy_kernel<double>(CpuContext, Rows<const double>, const int64_t*, const double*, double,
+                                             int64_t, Rows<double>);
+
+}  // namespace duet::ops

@@ -1,0 +1,57 @@
+#include "duet/ops/column_sum.h"
+#include "duet/ops/elementwise.h"
+#include "duet/ops/map.h"
+
+namespace duet::ops {
+namespace {
+
+template <class T, class F>
+void broadcast(const Tensor& a, const Tensor& b, const Tensor& y, F f) {
+  if (a.numel() == b.numel()) return map_elements<T>(y, f, a, b);
+  const int64_t width = b.numel();
+  if (width == 0) return;
+  const T *pa = a.data<T>(), *pb = b.data<T>();
+  T* py = y.data<T>();
+  parallel_for(a.numel() / width, 1 + (1 << 14) / width, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      for (int64_t c = 0; c < width; ++c) py[r * width + c] = f(pa[r * width + c], pb[c]);
+  });
+}
+
+}  // namespace
+
+template <class T>
+void binary_forward(CpuContext, Binary op, const Tensor& a, const Tensor& b, const Tensor& y) {
+  switch (op) {
+    case Binary::add:
+      return broadcast<T>(a, b, y, [](T u, T v) { return u + v; });
+    case Binary::subtract:
+      return broadcast<T>(a, b, y, [](T u, T v) { return u - v; });
+    case Binary::multiply:
+      return broadcast<T>(a, b, y, [](T u, T v) { return u * v; });
+    case Binary::divide:
+      return broadcast<T>(a, b, y, [](T u, T v) { return u / v; });
+  }
+}
+
+template <class T>
+void sum_leading(CpuContext, const Tensor& x, const Tensor& y) {
+  const int64_t width = y.numel();
+  if (width == 0) return;
+  column_sum<T>({x.data<T>(), x.numel() / width, width}, y.data<T>());
+}
+
+template <class T>
+void scale_forward(CpuContext, double factor, const Tensor& x, const Tensor& y) {
+  map_elements<T>(
+      y, [f = static_cast<T>(factor)](T v) { return f * v; }, x);
+}
+
+#define DUET_INSTANTIATE(T)                                                                         \
+  template void binary_forward<T>(CpuContext, Binary, const Tensor&, const Tensor&, const Tensor&); \
+  template void sum_leading<T>(CpuContext, const Tensor&, const Tensor&);                           \
+  template void scale_forward<T>(CpuContext, double, const Tensor&, const Tensor&);
+DUET_INSTANTIATE(float)
+DUET_INSTANTIATE(double)
+
+}  // namespace duet::ops

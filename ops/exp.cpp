@@ -1,0 +1,18 @@
+#include "duet/ops/exp.h"
+
+#include "duet/core/dispatch.h"
+
+namespace duet::ops {
+
+Variable exp(const Variable& x) {
+  const Tensor y = empty_like(x.data());
+  dispatch(y, [&]<class T>(auto context, Type<T>) { exp_forward<T>(context, x.data(), y); });
+  // Only y is kept: dx = dy * y.
+  return Variable::from_op("exp", y, {x}, [y](const Tensor& dy, GradientSink& sink) {
+    Tensor dx = empty_like(dy);
+    dispatch(dy, [&]<class T>(auto context, Type<T>) { exp_backward<T>(context, y, dy, dx); });
+    sink.add(0, std::move(dx));
+  });
+}
+
+}  // namespace duet::ops

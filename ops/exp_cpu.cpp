@@ -1,0 +1,25 @@
+#include "duet/ops/exp.h"
+#include "duet/ops/map.h"
+#include "duet/ops/vector_math.h"
+
+namespace duet::ops {
+
+template <class T>
+void exp_forward(CpuContext, const Tensor& x, const Tensor& y) {
+  map_elements<T>(
+      y, [](T v) { return vexp(v); }, x);
+}
+
+template <class T>
+void exp_backward(CpuContext, const Tensor& y, const Tensor& dy, const Tensor& dx) {
+  map_elements<T>(
+      dx, [](T v, T g) { return g * v; }, y, dy);
+}
+
+#define DUET_INSTANTIATE(T)                                               \
+  template void exp_forward<T>(CpuContext, const Tensor&, const Tensor&); \
+  template void exp_backward<T>(CpuContext, const Tensor&, const Tensor&, const Tensor&);
+DUET_INSTANTIATE(float)
+DUET_INSTANTIATE(double)
+
+}  // namespace duet::ops

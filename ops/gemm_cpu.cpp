@@ -1,0 +1,53 @@
+#include "duet/ops/gemm.h"
+
+#include <oneapi/dnnl/dnnl.h>
+#include <Eigen/Core>
+
+namespace duet::ops {
+namespace {
+
+// Empty products still have to scale c.
+template <class T>
+void scale_rows(int64_t m, int64_t n, T beta, Matrix<T> c) {
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = 0; j < n; ++j) c.data[i * c.stride + j] = beta == 0 ? T(0) : beta * c.data[i * c.stride + j];
+}
+
+}  // namespace
+
+template <>
+void gemm<float>(CpuContext, int64_t m, int64_t n, int64_t k, float alpha, Matrix<const float> a, Matrix<const float> b,
+                 float beta, Matrix<float> c) {
+  if (m == 0 || n == 0) return;
+  if (k == 0) return scale_rows(m, n, beta, c);
+  const dnnl_status_t status = dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', m, n, k, alpha, a.data,
+                                          a.stride, b.data, b.stride, beta, c.data, c.stride);
+  check(status == dnnl_success, "gemm", "oneDNN failed with status ", static_cast<int>(status), " for (", m, ", ", k,
+        ") by (", k, ", ", n, ")");
+}
+
+template <>
+void gemm<double>(CpuContext, int64_t m, int64_t n, int64_t k, double alpha, Matrix<const double> a,
+                  Matrix<const double> b, double beta, Matrix<double> c) {
+  if (m == 0 || n == 0) return;
+  if (k == 0) return scale_rows(m, n, beta, c);
+  using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  using View = Eigen::Map<const RowMajor, 0, Eigen::OuterStride<>>;
+  const View A(a.data, a.transposed ? k : m, a.transposed ? m : k, Eigen::OuterStride<>(a.stride));
+  const View B(b.data, b.transposed ? n : k, b.transposed ? k : n, Eigen::OuterStride<>(b.stride));
+  Eigen::Map<RowMajor, 0, Eigen::OuterStride<>> C(c.data, m, n, Eigen::OuterStride<>(c.stride));
+  if (beta == 0)
+    C.setZero();
+  else if (beta != 1)
+    C *= beta;
+  if (a.transposed && b.transposed)
+    C.noalias() += alpha * (A.transpose() * B.transpose());
+  else if (a.transposed)
+    C.noalias() += alpha * (A.transpose() * B);
+  else if (b.transposed)
+    C.noalias() += alpha * (A * B.transpose());
+  else
+    C.noalias() += alpha * (A * B);
+}
+
+}  // namespace duet::ops

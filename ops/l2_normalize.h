@@ -1,0 +1,16 @@
+#pragma once
+
+#include "duet/autograd/variable.h"
+
+namespace duet::ops {
+
+// y = x / max(|x|, eps) over the last dimension; eps only guards zero vectors. (..., C) -> (..., C).
+Variable l2_normalize(const Variable& x, double eps = 1e-12);
+
+template <class T>
+void l2_normalize_forward(CpuContext, Rows<const T> x, T eps, Rows<T> y, T* inverse_norm);
+// dx = (dy - y (y . dy)) / |x|.
+template <class T>
+void l2_normalize_backward(CpuContext, Rows<const T> y, const T* inverse_norm, Rows<const T> dy, Rows<T> dx);
+
+}  // namespace duet::ops

@@ -1,0 +1,86 @@
+#include <cmath>
+
+#include "duet/ops/column_sum.h"
+#include "duet/ops/layer_norm.h"
+
+namespace duet::ops {
+
+template <class T>
+void layer_norm_forward(CpuContext, Rows<const T> x, const T* residual, T* sum, const T* weight, const T* bias, T eps,
+                        Rows<T> y, T* mean, T* rstd) {
+  const int64_t width = x.width;
+  parallel_for(x.count, 1 + (1 << 13) / width, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const T* in = x.row(r);
+      if (residual != nullptr) {
+        T* s = sum + r * width;
+        for (int64_t c = 0; c < width; ++c) s[c] = in[c] + residual[r * width + c];
+        in = s;
+      }
+      // Two passes: subtracting the mean first keeps the variance exact for large offsets.
+      T total = 0, squares = 0;
+#pragma omp simd reduction(+ : total)
+      for (int64_t c = 0; c < width; ++c) total += in[c];
+      const T m = total / static_cast<T>(width);
+#pragma omp simd reduction(+ : squares)
+      for (int64_t c = 0; c < width; ++c) squares += (in[c] - m) * (in[c] - m);
+      const T rs = T(1) / std::sqrt(squares / static_cast<T>(width) + eps);
+      T* out = y.row(r);
+      for (int64_t c = 0; c < width; ++c) out[c] = (in[c] - m) * rs * weight[c] + bias[c];
+      mean[r] = m;
+      rstd[r] = rs;
+    }
+  });
+}
+
+// With n = (x - mean) rstd and g = dy weight: dx = rstd (g - mean(g) - n mean(g n)).
+template <class T>
+void layer_norm_backward(CpuContext, Rows<const T> x, const T* mean, const T* rstd, const T* weight, Rows<const T> dy,
+                         const T* extra, Rows<T> dx) {
+  const int64_t width = x.width;
+  parallel_for(x.count, 1 + (1 << 13) / width, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const T *in = x.row(r), *g = dy.row(r);
+      const T m = mean[r], rs = rstd[r];
+      T sum_g = 0, sum_gn = 0;
+#pragma omp simd reduction(+ : sum_g, sum_gn)
+      for (int64_t c = 0; c < width; ++c) {
+        const T gw = g[c] * weight[c];
+        sum_g += gw;
+        sum_gn += gw * (in[c] - m) * rs;
+      }
+      sum_g /= static_cast<T>(width);
+      sum_gn /= static_cast<T>(width);
+      T* out = dx.row(r);
+      for (int64_t c = 0; c < width; ++c) out[c] = rs * (g[c] * weight[c] - sum_g - (in[c] - m) * rs * sum_gn);
+      if (extra != nullptr)
+        for (int64_t c = 0; c < width; ++c) out[c] += extra[r * width + c];
+    }
+  });
+}
+
+template <class T>
+void layer_norm_parameter_backward(CpuContext, Rows<const T> x, const T* mean, const T* rstd, Rows<const T> dy,
+                                   T* dweight, T* dbias) {
+  std::fill_n(dweight, x.width, T(0));
+  std::fill_n(dbias, x.width, T(0));
+  for_column_blocks(x.count, x.width, [&](int64_t r, int64_t begin, int64_t end) {
+    const T *in = x.row(r), *g = dy.row(r);
+    const T m = mean[r], rs = rstd[r];
+    for (int64_t c = begin; c < end; ++c) {
+      dweight[c] += g[c] * (in[c] - m) * rs;
+      dbias[c] += g[c];
+    }
+  });
+}
+
+#define DUET_INSTANTIATE(T)                                                                                        \
+  template void layer_norm_forward<T>(CpuContext, Rows<const T>, const T*, T*, const T*, const T*, T, Rows<T>, T*, \
+                                      T*);                                                                         \
+  template void layer_norm_backward<T>(CpuContext, Rows<const T>, const T*, const T*, const T*, Rows<const T>,     \
+                                       const T*, Rows<T>);                                                         \
+  template void layer_norm_parameter_backward<T>(CpuContext, Rows<const T>, const T*, const T*, Rows<const T>, T*, T*);
+DUET_INSTANTIATE(float)
+DUET_INSTANTIATE(double)
+
+}  // namespace duet::ops

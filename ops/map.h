@@ -1,0 +1,19 @@
+#pragma once
+
+#include "duet/core/parallel.h"
+#include "duet/core/tensor.h"
+
+namespace duet::ops {
+
+// y[i] = f(x[i]...) over whole tensors on the CPU; the tensors have the same element count, y may alias an input.
+template <class T, class F, class... In>
+void map_elements(Tensor y, F f, const In&... in) {
+  T* out = y.data<T>();
+  [&](const auto*... x) {
+    parallel_for(y.numel(), 1 << 14, [=](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) out[i] = f(x[i]...);
+    });
+  }(static_cast<const T*>(in.template data<T>())...);
+}
+
+}  // namespace duet::ops

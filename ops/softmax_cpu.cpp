@@ -1,0 +1,49 @@
+#include <limits>
+
+#include "duet/core/parallel.h"
+#include "duet/ops/softmax.h"
+#include "duet/ops/vector_math.h"
+
+namespace duet::ops {
+
+template <class T>
+void softmax_forward(CpuContext, Rows<const T> x, Rows<T> y) {
+  parallel_for(x.count, 1 + (1 << 12) / x.width, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const T* in = x.row(r);
+      T* out = y.row(r);
+      T top = std::numeric_limits<T>::lowest(), sum = 0;
+#pragma omp simd reduction(max : top)
+      for (int64_t c = 0; c < x.width; ++c) top = in[c] > top ? in[c] : top;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t c = 0; c < x.width; ++c) {
+        out[c] = vexp(in[c] - top);
+        sum += out[c];
+      }
+      const T inverse = T(1) / sum;
+      for (int64_t c = 0; c < x.width; ++c) out[c] *= inverse;
+    }
+  });
+}
+
+template <class T>
+void softmax_backward(CpuContext, Rows<const T> y, Rows<const T> dy, Rows<T> dx) {
+  parallel_for(y.count, 1 + (1 << 13) / y.width, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const T *p = y.row(r), *g = dy.row(r);
+      T* out = dx.row(r);
+      T sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t c = 0; c < y.width; ++c) sum += p[c] * g[c];
+      for (int64_t c = 0; c < y.width; ++c) out[c] = p[c] * (g[c] - sum);
+    }
+  });
+}
+
+#define DUET_INSTANTIATE(T)                                             \
+  template void softmax_forward<T>(CpuContext, Rows<const T>, Rows<T>); \
+  template void softmax_backward<T>(CpuContext, Rows<const T>, Rows<const T>, Rows<T>);
+DUET_INSTANTIATE(float)
+DUET_INSTANTIATE(double)
+
+}  // namespace duet::ops

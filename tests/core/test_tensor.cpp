@@ -1,0 +1,83 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "duet/core/allocator.h"
+#include "duet/core/parallel.h"
+#include "duet/core/tensor.h"
+
+namespace duet {
+namespace {
+
+TEST(Tensor, ViewsShareMemoryAndClonesDoNot) {
+  const Tensor a = Tensor::from<float>({2, 3}, {1, 2, 3, 4, 5, 6});
+  EXPECT_EQ(a.rows_view(1, 2).at(0), 4);
+  a.reshape({6}).fill(9);
+  EXPECT_EQ(a.at(5), 9);
+  const Tensor b = a.clone();
+  a.fill(1);
+  EXPECT_EQ(b.at(0), 9);
+  EXPECT_FALSE(a.reshape({3, 2}).unique());
+  EXPECT_TRUE(b.unique());
+}
+
+TEST(Tensor, ErrorsNameShapesAndDtypes) {
+  const Tensor a = Tensor::zeros({2, 3}, DType::f32);
+  const auto message = [](auto&& f) {
+    try {
+      f();
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string("no error");
+  };
+  EXPECT_EQ(message([&] { a.reshape({4}); }), "[reshape] (2, 3) float32 does not fit (4)");
+  EXPECT_EQ(message([&] { a.data<double>(); }), "[tensor] read as float64 but holds float32");
+  EXPECT_NE(message([&] { a.dim(2); }).find("axis 2 out of range for (2, 3)"), std::string::npos);
+  EXPECT_NE(message([&] { a.item(); }).find("one element"), std::string::npos);
+}
+
+TEST(Tensor, EmptyDimensionsAndScalars) {
+  EXPECT_EQ(Tensor::zeros({0, 4}, DType::f64).numel(), 0);
+  EXPECT_EQ(Tensor::full({}, DType::f64, 2.5).item(), 2.5);
+}
+
+TEST(Bf16, RoundsToNearestEvenAndKeepsNan) {
+  EXPECT_EQ(static_cast<float>(bf16(1.00390625f)), 1.0f);       // halfway, even below
+  EXPECT_EQ(static_cast<float>(bf16(1.01171875f)), 1.015625f);  // halfway, even above
+  EXPECT_TRUE(std::isnan(static_cast<float>(bf16(std::numeric_limits<float>::quiet_NaN()))));
+  EXPECT_EQ(static_cast<float>(bf16(3.4e38f)), std::numeric_limits<float>::infinity());
+}
+
+TEST(Allocator, CountsAndReusesBlocks) {
+  CachingAllocator allocator;
+  void* first = allocator.allocate(100000);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(first) % 64, 0u);
+  allocator.release(first, 100000);
+  void* second = allocator.allocate(99000);
+  allocator.release(second, 99000);
+  const AllocatorStats stats = allocator.stats();
+  EXPECT_EQ(stats.requests, 2);
+  EXPECT_EQ(stats.in_use_bytes, 0);
+  EXPECT_GE(stats.peak_in_use_bytes, 100000);
+#if !defined(__SANITIZE_ADDRESS__)
+  EXPECT_EQ(first, second);
+  EXPECT_EQ(stats.system_allocations, 1);
+#endif
+  allocator.trim();
+  EXPECT_EQ(allocator.stats().reserved_bytes, 0);
+}
+
+TEST(Parallel, CoversEveryItemOnce) {
+  for (const int64_t n : {0, 1, 7, 1000}) {
+    std::vector<int> hits(static_cast<size_t>(n));
+    parallel_for(n, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) ++hits[static_cast<size_t>(i)];
+    });
+    EXPECT_EQ(std::count(hits.begin(), hits.end(), 1), n);
+  }
+}
+
+}  // namespace
+}  // namespace duet

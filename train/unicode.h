@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+// The character data and UTF-8 handling behind BERT's text normalisation. Code points are char32_t; values past
+// U+10FFFF have no property. Data: Unicode Character Database, the version named in unicode_tables.cpp.
+namespace duet::train::unicode {
+
+inline constexpr char32_t replacement_character = 0xFFFD;
+
+bool is_nonspacing_mark(char32_t c);  // general category Mn
+bool is_punctuation(char32_t c);      // general category P*
+bool is_control(char32_t c);          // general category Cc, Cf or Co; so also \t, \n and \r
+bool is_white_space(char32_t c);      // the White_Space property
+int combining_class(char32_t c);      // 0 for almost everything, 1..254 for characters that combine with the last
+
+// The lowercase of one code point, regardless of its neighbours (a capital sigma is always U+03C3). The one character
+// with a longer lowercase, U+0130, becomes U+0069 U+0307 through append_lowercase; to_lower gives its first half.
+char32_t to_lower(char32_t c);
+void append_lowercase(std::u32string& out, char32_t c);
+
+// Canonical decomposition, NFD (Unicode Standard Annex 15): mappings applied in full, Hangul syllables taken apart by
+// arithmetic, combining marks in canonical order.
+std::u32string nfd(std::u32string_view text);
+
+// Takes one code point off the front of `rest`, which must not be empty. A byte that is no part of well-formed UTF-8
+// (truncated or overlong sequences, surrogates, values past U+10FFFF) is taken alone and gives U+FFFD.
+char32_t take_code_point(std::string_view& rest);
+std::u32string decode_utf8(std::string_view text);
+void append_utf8(std::string& out, char32_t c);
+bool is_valid_utf8(std::string_view text);
+
+}  // namespace duet::train::unicode
