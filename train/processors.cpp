@@ -22,12 +22,7 @@ std::array<float, 3> read_triple(const Json& json, const char* key, std::array<f
 
 void Processors::save(const std::string& directory) const {
   if (input.use_text && tokenizer) {
-    tokenizer->save_vocab(directory + "/vocab.txt");
-    const Json config{{"tokenizer_class", "BertTokenizer"},
-                      {"do_lower_case", tokenizer->options().lowercase},
-                      {"tokenize_chinese_chars", tokenizer->options().tokenize_chinese_chars},
-                      {"model_max_length", input.max_length}};
-    write_file_atomically(directory + "/tokenizer_config.json", config.dump(2) + "\n");
+    tokenizer->save(directory);
   }
   if (input.use_images) {
     const Json config{{"image_processor_type", "ViTImageProcessor"},
@@ -49,14 +44,7 @@ Processors Processors::load(const std::string& directory) {
   p.input.use_text = std::filesystem::exists(directory + "/vocab.txt");
   p.input.use_images = std::filesystem::exists(directory + "/preprocessor_config.json");
   if (p.input.use_text) {
-    TokenizerOptions options;
-    if (std::filesystem::exists(directory + "/tokenizer_config.json")) {
-      const Json config = read_json(directory + "/tokenizer_config.json");
-      options.lowercase = json_get(config, "do_lower_case", options.lowercase);
-      options.tokenize_chinese_chars = json_get(config, "tokenize_chinese_chars", options.tokenize_chinese_chars);
-      p.input.max_length = static_cast<int>(std::min<double>(json_get(config, "model_max_length", 512.0), 512.0));
-    }
-    p.tokenizer = std::make_shared<const Tokenizer>(Tokenizer::from_vocab_file(directory + "/vocab.txt", options));
+    p.tokenizer = std::make_shared<const Tokenizer>(Tokenizer::from_directory(directory));
   }
   if (p.input.use_images) {
     const Json config = read_json(directory + "/preprocessor_config.json");
