@@ -1,0 +1,23 @@
+#pragma once
+
+#include <string>
+
+#include "duet/core/philox.h"
+#include "duet/train/image.h"
+
+namespace duet::train {
+
+// `basic`: a random crop and a mirror image, made for drawings on a white ground. The image is padded with white by a
+// sixteenth of each side, a window of 80 to 100 % of the unpadded size (the same share of both sides, so shapes keep
+// their ratio) is cut out anywhere within, scaled back to the original size (bilinear), and with probability 1/2
+// flipped left to right. So the subject moves, grows up to 1.25 times, and loses an edge now and then. Lettering in the
+// image is mirrored as well.
+enum class Augment { none, basic };
+
+// Throws Error listing the known names.
+Augment parse_augment(const std::string& name);
+
+// A function of the image, the kind and the key alone. The size stays.
+Image augment(const Image& image, Augment kind, RandomKey key);
+
+}  // namespace duet::train

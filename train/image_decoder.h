@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "duet/train/image.h"
+
+// The format readers behind image.h.
+namespace duet::train {
+
+// An opened image of which only the header was read. Rows are given from top to bottom as stored, before orientation.
+class ImageDecoder {
+ public:
+  virtual ~ImageDecoder() = default;
+
+  int width() const { return width_; }
+  int height() const { return height_; }
+  int orientation() const { return orientation_; }  // EXIF, 1 to 8; 1 = as stored
+  // What the decoder must hold beyond a few rows.
+  int64_t buffered_bytes() const { return buffered_bytes_; }
+
+  virtual void read_row(uint8_t* rgb) = 0;  // the next row, width * 3 bytes
+  virtual void finish() = 0;                // after the last row: checks the rest of the file
+
+ protected:
+  int width_ = 0, height_ = 0, orientation_ = 1;
+  int64_t buffered_bytes_ = 0;
+};
+
+struct FileCloser {
+  void operator()(FILE* file) const { std::fclose(file); }
+};
+using File = std::unique_ptr<FILE, FileCloser>;
+
+std::unique_ptr<ImageDecoder> open_png(File file, const std::string& path, const DecodeOptions& options);
+std::unique_ptr<ImageDecoder> open_jpeg(File file, const std::string& path, const DecodeOptions& options);
+// Looks at the first bytes, and refuses images of more than max_pixels.
+std::unique_ptr<ImageDecoder> open_image(const std::string& path, const DecodeOptions& options);
+
+// The orientation in a TIFF structure, as EXIF has it; 1 when there is none or it makes no sense.
+int exif_orientation(const uint8_t* data, size_t size);
+
+}  // namespace duet::train

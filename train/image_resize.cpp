@@ -1,0 +1,146 @@
+#include "duet/train/image_resize.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "duet/core/error.h"
+
+namespace duet::train {
+namespace {
+
+constexpr int32_t half = 1 << (resize_precision_bits - 1);
+
+double bilinear(double x) {
+  return std::max(0.0, 1.0 - std::abs(x));
+}
+
+double bicubic(double x) {
+  constexpr double a = -0.5;
+  x = std::abs(x);
+  if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+  if (x < 2) return (((x - 5) * x + 8) * x - 4) * a;
+  return 0;
+}
+
+uint8_t to_byte(int32_t sum) {
+  return static_cast<uint8_t>(std::clamp(sum >> resize_precision_bits, 0, 255));
+}
+
+void resize_row(const AxisWeights& axis, const uint8_t* row, uint8_t* out) {
+  for (const AxisWeights::Window& window : axis.windows) {
+    const int32_t* weights = axis.weights.data() + window.weights;
+    const uint8_t* pixel = row + static_cast<size_t>(window.first) * 3;
+    int32_t red = half, green = half, blue = half;
+    for (int i = 0; i < window.count; ++i, pixel += 3) {
+      red += pixel[0] * weights[i];
+      green += pixel[1] * weights[i];
+      blue += pixel[2] * weights[i];
+    }
+    *out++ = to_byte(red);
+    *out++ = to_byte(green);
+    *out++ = to_byte(blue);
+  }
+}
+
+// The most output positions whose windows are open at the same input position.
+size_t most_open(const AxisWeights& axis) {
+  size_t most = 1, oldest = 0;
+  for (size_t i = 0; i < axis.windows.size(); ++i) {
+    while (axis.windows[oldest].first + axis.windows[oldest].count <= axis.windows[i].first) ++oldest;
+    most = std::max(most, i - oldest + 1);
+  }
+  return most;
+}
+
+}  // namespace
+
+AxisWeights axis_weights(int from, int to, Resample resample) {
+  const auto filter = resample == Resample::bilinear ? bilinear : bicubic;
+  const double scale = static_cast<double>(from) / to, filter_scale = std::max(scale, 1.0);
+  const double support = (resample == Resample::bilinear ? 1.0 : 2.0) * filter_scale;
+  const double inverse = 1.0 / filter_scale;  // Pillow multiplies by the rounded inverse
+  AxisWeights axis;
+  std::vector<double> values;
+  for (int i = 0; i < to; ++i) {
+    const double centre = (i + 0.5) * scale;
+    const int first = std::max(0, static_cast<int>(centre - support + 0.5));
+    const int end = std::min(from, static_cast<int>(centre + support + 0.5));
+    values.clear();
+    double sum = 0;
+    for (int x = first; x < end; ++x) {
+      values.push_back(filter((x - centre + 0.5) * inverse));
+      sum += values.back();
+    }
+    axis.windows.push_back({first, end - first, axis.weights.size()});
+    for (const double value : values) {
+      const double weight = (sum != 0 ? value / sum : value) * (1 << resize_precision_bits);
+      axis.weights.push_back(static_cast<int32_t>(weight < 0 ? weight - 0.5 : weight + 0.5));
+    }
+  }
+  return axis;
+}
+
+RowResizer::RowResizer(int width, int height, int new_width, int new_height, Resample resample) : height_(height) {
+  check(width > 0 && height > 0 && new_width > 0 && new_height > 0, "image", "cannot resize ", width, " x ", height,
+        " to ", new_width, " x ", new_height, ": every side must be positive");
+  const size_t row = static_cast<size_t>(new_width) * 3;
+  image_ = {new_width, new_height, {}};
+  image_.rgb.reserve(row * static_cast<size_t>(new_height));
+  if (new_width != width) {
+    horizontal_ = axis_weights(width, new_width, resample);
+    line_.resize(row);
+  }
+  if (new_height != height) {
+    vertical_ = axis_weights(height, new_height, resample);
+    sums_.assign(most_open(vertical_), std::vector<int32_t>(row));
+  }
+}
+
+void RowResizer::push(const uint8_t* row) {
+  check(y_ < height_, "image", "more rows than the image is high, ", height_);
+  if (!horizontal_.windows.empty()) {
+    resize_row(horizontal_, row, line_.data());
+    row = line_.data();
+  }
+  // Output grows as rows come: a header that promises too much costs no memory that was never filled.
+  if (vertical_.windows.empty())
+    image_.rgb.insert(image_.rgb.end(), row, row + static_cast<size_t>(image_.width) * 3);
+  else
+    add_row(row);
+  ++y_;
+}
+
+void RowResizer::add_row(const uint8_t* row) {
+  for (int i = first_open_; i < image_.height; ++i) {
+    const AxisWeights::Window& window = vertical_.windows[static_cast<size_t>(i)];
+    if (window.first > y_) break;
+    std::vector<int32_t>& sums = sums_[static_cast<size_t>(i) % sums_.size()];
+    if (window.first == y_) std::fill(sums.begin(), sums.end(), half);
+    const int32_t weight = vertical_.weights[window.weights + static_cast<size_t>(y_ - window.first)];
+    const size_t n = sums.size();
+    int32_t* sum = sums.data();
+    for (size_t x = 0; x < n; ++x) sum[x] += row[x] * weight;
+    if (y_ + 1 < window.first + window.count) continue;
+    first_open_ = i + 1;
+    const size_t at = image_.rgb.size();
+    image_.rgb.resize(at + n);
+    std::transform(sums.begin(), sums.end(), image_.rgb.begin() + static_cast<ptrdiff_t>(at), to_byte);
+  }
+}
+
+Image RowResizer::finish() {
+  check(y_ == height_, "image", "only ", y_, " of ", height_, " rows were given");
+  return std::move(image_);
+}
+
+Image resize(const Image& image, int width, int height, Resample resample) {
+  const size_t row = static_cast<size_t>(image.width) * 3;
+  check(image.rgb.size() == row * static_cast<size_t>(image.height), "image", "resize: ", image.width, " x ",
+        image.height, " pixels need ", row * static_cast<size_t>(image.height), " bytes, got ", image.rgb.size());
+  RowResizer resizer(image.width, image.height, width, height, resample);
+  for (int y = 0; y < image.height; ++y) resizer.push(image.rgb.data() + static_cast<size_t>(y) * row);
+  return resizer.finish();
+}
+
+}  // namespace duet::train
