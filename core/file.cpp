@@ -48,7 +48,7 @@ void sync_path(const std::string& path) {
   check(file.fd >= 0 && ::fsync(file.fd) == 0, "file", "cannot flush ", path, ": ", std::strerror(errno));
 }
 
-void write_file_atomically(const std::string& path, std::string_view bytes) {
+void write_file_atomically(const std::string& path, std::string_view bytes, bool flush) {
   const std::string temporary = path + ".tmp-" + std::to_string(::getpid());
   const auto fail_with = [&](int reason) {
     ::unlink(temporary.c_str());
@@ -63,9 +63,10 @@ void write_file_atomically(const std::string& path, std::string_view bytes) {
       if (n < 0) fail_with(errno);
       bytes.remove_prefix(static_cast<size_t>(n));
     }
-    if (::fsync(file.fd) != 0) fail_with(errno);
+    if (flush && ::fsync(file.fd) != 0) fail_with(errno);
   }
   if (::rename(temporary.c_str(), path.c_str()) != 0) fail_with(errno);
+  if (!flush) return;
   const auto parent = std::filesystem::path(path).parent_path();
   sync_path(parent.empty() ? "." : parent.string());
 }

@@ -11,7 +11,9 @@ std::string read_file(const std::string& path);
 
 // Writes beside the target, fsyncs, renames, and fsyncs the directory: after a crash at any moment the target holds
 // either its old or its new content, whole. Throws Error naming the file and the reason (a full disk, say).
-void write_file_atomically(const std::string& path, std::string_view bytes);
+// Without `flush` that holds for a crash of the program only, not of the machine: for thousands of small files that can
+// be made again, followed by one sync of the whole.
+void write_file_atomically(const std::string& path, std::string_view bytes, bool flush = true);
 
 // Flushes a file or directory to the disk.
 void sync_path(const std::string& path);

@@ -9,6 +9,7 @@ namespace duet::tools {
 // Each adds one subcommand with its options to `app`; the subcommand's callback runs it and throws duet::Error on
 // failure. One function per file: tools/<name>.cpp.
 void add_info_command(CLI::App& app);
+void add_data_command(CLI::App& app);
 void add_pretrain_command(CLI::App& app);
 void add_finetune_command(CLI::App& app);
 void add_compare_command(CLI::App& app);

@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", "duet 0.1.0");
   tools::add_info_command(app);
+  tools::add_data_command(app);
   tools::add_pretrain_command(app);
   tools::add_finetune_command(app);
   tools::add_compare_command(app);

@@ -16,7 +16,7 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-// Training progress on stderr: one line redrawn in place on a terminal, a plain line every ten seconds otherwise.
+// Progress on stderr: one line redrawn in place on a terminal, a plain line every ten seconds otherwise.
 class Progress {
  public:
   Progress(std::string label, int64_t done, int64_t total);
@@ -24,11 +24,16 @@ class Progress {
 
   // After each step: counts in steps; `samples_per_second` and the time left come from the recent past.
   void update(int64_t done, int64_t samples, double loss, double learning_rate);
+  // The same for work that is counted in items and has no loss.
+  void update(int64_t done);
   // Prints a line of its own above the bar.
   void note(const std::string& line);
   double samples_per_second() const { return rate_; }
 
  private:
+  bool is_due(int64_t done);
+  double seconds_left(int64_t done) const;
+  void draw(int64_t done, const std::string& numbers);
   void clear();
 
   std::string label_;
