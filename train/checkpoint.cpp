@@ -12,9 +12,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-uint32_t file_crc(const std::string& path) {
-  const std::string bytes = read_file(path);
+uint32_t crc_of(std::string_view bytes) {
   return crc32c({reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()});
+}
+
+// The state without its own checksum, in the one form that writing and reading agree on.
+uint32_t state_crc(Json state) {
+  state.erase("state_crc32c");
+  return crc_of(state.dump());
 }
 
 }  // namespace
@@ -32,12 +37,13 @@ std::string CheckpointDirectory::step_path(int64_t step) const {
 
 void CheckpointDirectory::save(int64_t step, const NamedTensors& tensors, Json state) {
   const std::string aside = path_ + "/.tmp-step-" + std::to_string(step);
-  fs::remove_all(aside);
-  make_directories(aside);
   try {
+    fs::remove_all(aside);
+    make_directories(aside);
     save_safetensors(aside + "/tensors.safetensors", tensors);
     state["step"] = step;
-    state["tensors_crc32c"] = file_crc(aside + "/tensors.safetensors");
+    state["tensors_crc32c"] = crc_of(read_file(aside + "/tensors.safetensors"));
+    state["state_crc32c"] = state_crc(state);
     write_file_atomically(aside + "/state.json", state.dump(1) + "\n");
     sync_path(aside);
     fs::remove_all(step_path(step));
@@ -74,13 +80,24 @@ void CheckpointDirectory::prune(int64_t keep, const std::vector<int64_t>& also_k
     }
 }
 
+void CheckpointDirectory::set_aside_after(int64_t step) {
+  for (const int64_t s : steps()) {
+    if (s <= step) continue;
+    const std::string aside = path_ + "/damaged-step-" + std::to_string(s);
+    fs::remove_all(aside);
+    fs::rename(step_path(s), aside);
+  }
+}
+
 CheckpointDirectory::Loaded CheckpointDirectory::load(int64_t step) const {
   const std::string path = step_path(step);
   Loaded loaded{step, read_json(path + "/state.json"), {}};
   const std::string file = path + "/tensors.safetensors";
   check(loaded.state.is_object() && json_get<int64_t>(loaded.state, "step", -1) == step, "checkpoint", path,
         "/state.json is not the state of step ", step);
-  check(json_get<uint32_t>(loaded.state, "tensors_crc32c", 0) == file_crc(file), "checkpoint", file,
+  check(json_get<uint32_t>(loaded.state, "state_crc32c", 0) == state_crc(loaded.state), "checkpoint", path,
+        "/state.json does not match its checksum: damaged");
+  check(json_get<uint32_t>(loaded.state, "tensors_crc32c", 0) == crc_of(read_file(file)), "checkpoint", file,
         " does not match its checksum: damaged or truncated");
   const SafetensorsFile tensors = SafetensorsFile::open(file);
   for (const std::string& name : tensors.names()) loaded.tensors.emplace_back(name, tensors.load(name));

@@ -12,7 +12,7 @@ namespace duet::train {
 
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 
-// A run's checkpoints: DIR/step-N/ with tensors.safetensors and state.json, which holds the tensors' CRC-32C. They are
+// A run's checkpoints: DIR/step-N/ with tensors.safetensors and state.json, which holds the CRC-32C of both. They are
 // written aside, flushed, and renamed into place, so a kill at any moment leaves whole checkpoints only.
 class CheckpointDirectory {
  public:
@@ -22,6 +22,9 @@ class CheckpointDirectory {
   // Removes all but the newest `keep` and those in `also_keep`.
   void prune(int64_t keep, const std::vector<int64_t>& also_keep);
   std::vector<int64_t> steps() const;  // ascending
+  // Renames checkpoints after `step` to damaged-step-N: a run that resumed before them must neither find them again
+  // nor count them among its newest.
+  void set_aside_after(int64_t step);
 
   struct Loaded {
     int64_t step;

@@ -62,7 +62,9 @@ void Adam::update(double schedule) {
       const Slot& slot = slots_[chunk.tensor];
       const double rate = config_.learning_rate * schedule * slot.group.learning_rate_scale;
       const double decay = slot.group.decay ? config_.weight_decay : 0;
-      const T b1 = static_cast<T>(config_.beta1), b2 = static_cast<T>(config_.beta2);
+      // 1 - beta from the doubles: in float, 1 - 0.999f is off by 5e-5 of itself.
+      const T rest1 = static_cast<T>(1 - config_.beta1), rest2 = static_cast<T>(1 - config_.beta2);
+      const T b2 = static_cast<T>(config_.beta2);
       const T shrink = static_cast<T>(config_.decoupled ? 1 - rate * decay : 1.0);
       const T l2 = static_cast<T>(config_.decoupled ? 0.0 : decay);
       const T step_size = static_cast<T>(rate / correction1), root = static_cast<T>(1 / correction2);
@@ -71,8 +73,8 @@ void Adam::update(double schedule) {
       const T* gradient = slot.parameter->value.gradient().data<T>();
       for (int64_t i = chunk.begin; i < chunk.end; ++i) {
         const T g = gradient[i] + l2 * theta[i];
-        m[i] += (T(1) - b1) * (g - m[i]);
-        v[i] = b2 * v[i] + (T(1) - b2) * g * g;
+        m[i] += rest1 * (g - m[i]);
+        v[i] = b2 * v[i] + rest2 * g * g;
         theta[i] = theta[i] * shrink - step_size * m[i] / (std::sqrt(v[i]) * root + eps);
       }
     }

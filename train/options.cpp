@@ -1,5 +1,7 @@
 #include "duet/train/options.h"
 
+#include <cmath>
+
 #include "duet/train/augment.h"
 
 namespace duet::train {
@@ -45,9 +47,14 @@ Json TrainOptions::to_json() const {
 void TrainOptions::update(const Json& json) {
   check(json.is_object(), "options", "training options must be an object, got ", json.dump());
   size_t known = 0;
-  for_each_option(*this, [&](const char* name, auto& value) {
+  for_each_option(*this, [&]<class T>(const char* name, T& value) {
     known += json.count(name);
     value = json_get(json, name, value);
+    if (!json.contains(name) || json[name].is_null()) return;
+    // The JSON library also turns 2.5 and true into integers, and -1 into a large one; none of them is meant.
+    const bool negative = std::is_unsigned_v<T> && json[name].is_number() && json[name].template get<double>() < 0;
+    check(!negative && Json(value) == json[name], "options", "--", name, " does not take the value ",
+          json[name].dump());
   });
   if (known != json.size()) {
     const Json all = to_json();
@@ -60,20 +67,26 @@ void TrainOptions::validate() const {
   const auto want = [](bool ok, const char* option, const auto& value, const char* rule) {
     check(ok, "options", "--", option, " ", value, ": ", rule);
   };
-  want(epochs > 0 || steps > 0, "epochs", epochs, "must be positive");
-  want(steps >= 0, "steps", steps, "must not be negative");
-  want(batch > 0, "batch", batch, "must be positive");
-  want(accumulate > 0, "accumulate", accumulate, "must be positive");
+  for_each_option(*this, [&]<class T>(const char* name, const T& value) {
+    if constexpr (std::is_floating_point_v<T>) want(std::isfinite(value), name, value, "must be a finite number");
+  });
+  constexpr int64_t most = 1'000'000'000;  // keeps every product of two counts within 64 bits
+  want((epochs > 0 || steps > 0) && epochs <= 1e6, "epochs", epochs, "must be positive, and at most a million");
+  want(steps >= 0 && steps <= most, "steps", steps, "must be in [0, 1e9]");
+  want(batch > 0 && batch <= most, "batch", batch, "must be in [1, 1e9]");
+  want(accumulate > 0 && accumulate <= most, "accumulate", accumulate, "must be in [1, 1e9]");
   want(lr >= 0 && lr < 100, "lr", lr, "must be in [0, 100)");
   want(head_lr >= 0 && head_lr < 100, "head-lr", head_lr, "must be in [0, 100)");
   want(weight_decay >= 0, "weight-decay", weight_decay, "must not be negative");
   want(beta2 >= 0 && beta2 < 1, "beta2", beta2, "must be in [0, 1)");
-  want(warmup >= 0, "warmup", warmup, "must not be negative");
+  want(warmup >= 0 && warmup <= static_cast<double>(most), "warmup", warmup, "must be in [0, 1e9]");
   want(clip >= 0, "clip", clip, "must not be negative");
   want(label_smoothing >= 0 && label_smoothing < 1, "label-smoothing", label_smoothing, "must be in [0, 1)");
   want(workers >= 0 && workers <= 256, "workers", workers, "must be in [0, 256]");
   want(keep >= 1, "keep", keep, "must be at least 1");
-  want(save_every >= 0 && eval_every >= 0 && patience >= 0, "save-every", save_every, "must not be negative");
+  want(save_every >= 0, "save-every", save_every, "must not be negative");
+  want(eval_every >= 0, "eval-every", eval_every, "must not be negative");
+  want(patience >= 0, "patience", patience, "must not be negative");
   want(mask_probability > 0 && mask_probability < 1, "mask-probability", mask_probability, "must be in (0, 1)");
   parse_schedule(schedule);
   parse_augment(augment);
