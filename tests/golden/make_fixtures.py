@@ -4,17 +4,19 @@
 Made with Python 3.11, torch 2.15.0, transformers 5.23.0, safetensors 0.8.0, numpy 2.4.6 (any recent versions do), plus
 pillow 13.0.0, tokenizers 0.23.3 and Debian's openclipart-png and openclipart-svg for the paired run. To make them again:
 
-    python3 -m venv venv && venv/bin/pip install torch transformers safetensors pillow
+    python3 -m venv venv && venv/bin/pip install torch transformers safetensors pillow tokenizers
     venv/bin/python tests/golden/make_fixtures.py [NAME...]        # default: all; writes tests/golden/fixtures/NAME
 
 Each fixture holds config.json and model.safetensors as save_pretrained writes them (weights are float32 numbers) and
 expected.safetensors: inputs, hidden states, outputs, the loss, every gradient by its Hugging Face key, and the losses
 and gradient norms of ten AdamW steps, all computed in float64. Its metadata entry "settings" is the JSON of the
-training settings.
+training settings. The paired run holds samples and the losses of each step instead.
 """
 import copy
+import html
 import json
 import os
+import re
 import sys
 import tempfile
 
@@ -290,8 +292,87 @@ def multimodal():
           model.config(["a", "b", "c"]), Multimodal.tensors, Multimodal.gradients)
 
 
+CLIPART = "/usr/share/openclipart"
+CLIPART_LABELS = ["animals", "buildings", "computer", "education", "electronics", "food", "geography", "office", "people",
+                  "plants", "recreation", "shapes", "signs_and_symbols", "special", "tools", "transportation"]
+
+
+def clipart_samples(count, size):
+    """Drawings with a title, the same number of each category: images (count, 3, size, size) u8, titles, labels."""
+    from PIL import Image
+    pixels, titles, labels = [], [], []
+    for label, folder in enumerate(CLIPART_LABELS):
+        found = []
+        for base, _, files in os.walk(f"{CLIPART}/svg/{folder}"):
+            for file in files:
+                png = os.path.join(base, file).replace("/svg/", "/png/", 1)[:-4] + ".png"
+                with open(os.path.join(base, file), encoding="utf-8", errors="replace") as f:
+                    title = re.search(r"<dc:title[^>/]*>([^<]+)</dc:title>", f.read())
+                if title and os.path.exists(png) and os.path.getsize(png) < 100_000:
+                    found.append((png, html.unescape(html.unescape(title.group(1))).strip()))
+        found.sort()
+        wanted = count // len(CLIPART_LABELS)
+        for png, title in found[::len(found) // wanted][:wanted]:
+            image = Image.open(png).convert("RGBA")
+            side = max(image.size)
+            square = Image.new("RGBA", (side, side), "white")
+            square.alpha_composite(image, ((side - image.width) // 2, (side - image.height) // 2))
+            small = square.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+            pixels.append(np.asarray(small).transpose(2, 0, 1))
+            titles.append(title)
+            labels.append(label)
+    return np.stack(pixels), titles, labels
+
+
+def paired_run(samples=64, batch=16, steps=50, tokens=16, vocabulary=320):
+    """Fifty training steps of a small multimodal classifier on real drawings and titles, in float32 and float64."""
+    import tokenizers
+    pixels, titles, labels = clipart_samples(samples, 32)
+    tokenizer = tokenizers.BertWordPieceTokenizer(lowercase=True)
+    tokenizer.train_from_iterator(titles, vocab_size=vocabulary, min_frequency=1, show_progress=False)
+    tokenizer.enable_truncation(tokens)
+    tokenizer.enable_padding(length=tokens)
+    encoded = tokenizer.encode_batch([f"[CLS] {title} [SEP]" for title in titles])
+    vision = vit_config(hidden_size=48, intermediate_size=192, num_attention_heads=3, image_size=32, patch_size=8)
+    text = bert_config(hidden_size=48, intermediate_size=192, num_attention_heads=4, max_position_embeddings=tokens,
+                       vocab_size=tokenizer.get_vocab_size())
+    model = Multimodal(vision, text, len(CLIPART_LABELS))
+    generator = torch.Generator().manual_seed(19)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.copy_(0.05 * torch.randn(p.shape, generator=generator) if p.ndim >= 2 else
+                    torch.ones_like(p) if name.endswith("weight") else torch.zeros_like(p))
+    epochs = [torch.randperm(samples, generator=generator) for _ in range(-(-steps * batch // samples))]
+    order = torch.cat(epochs)[:steps * batch].reshape(steps, batch)
+    settings = {**SETTINGS, "learning_rate": 2e-3, "weight_decay": 0.05, "warmup": 5, "steps": steps}
+    ids = torch.tensor([e.ids for e in encoded])
+    mask = torch.tensor([e.attention_mask for e in encoded])
+    expected = {"input.pixels": torch.from_numpy(pixels.copy()), "input.input_ids": ids.int(),
+                "input.attention_mask": mask.to(torch.uint8), "input.labels": torch.tensor(labels),
+                "input.order": order}
+    directory = os.path.join(FIXTURES, "paired_run")
+    os.makedirs(directory, exist_ok=True)
+    with open(os.path.join(directory, "config.json"), "w") as f:
+        f.write(json.dumps(model.config(CLIPART_LABELS), indent=2) + "\n")
+    safetensors.torch.save_file({k: v.contiguous() for k, v in model.tensors().items()},
+                                os.path.join(directory, "model.safetensors"), {"format": "pt"})
+    for dtype in (torch.float32, torch.float64):
+        normalised = ((expected["input.pixels"].double() / 255 - 0.5) / 0.5).to(dtype)
+
+        def loss_of(m, rows):
+            return m(normalised[rows], expected["input.labels"][rows], 0.0, input_ids=ids[rows],
+                     attention_mask=mask[rows])["loss"]
+
+        losses, norms = train(copy.deepcopy(model).to(dtype).eval(), loss_of, settings, steps, order)
+        expected[f"training.losses.{str(dtype)[6:]}"] = torch.tensor(losses, dtype=torch.float64)
+        print("paired_run", dtype, [round(x, 3) for x in losses], [round(x, 2) for x in norms])
+    safetensors.torch.save_file(expected, os.path.join(directory, "expected.safetensors"),
+                                {"format": "pt", "settings": json.dumps(settings)})
+    print("first titles", titles[:4], encoded[0].tokens)
+
+
 FIXTURE_MAKERS = {f.__name__: f for f in (vit_model, vit_classifier, bert_model, bert_classifier, bert_masked_lm,
-                                          dual_encoder, multimodal)}
+                                          dual_encoder, multimodal, paired_run)}
 
 if __name__ == "__main__":
     for fixture in sys.argv[1:] or FIXTURE_MAKERS:
