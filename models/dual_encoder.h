@@ -32,6 +32,8 @@ class DualEncoder {
   void clamp_logit_scale();
 
   const DualEncoderConfig& config() const { return config_; }
+  const Vit& vision() const { return vision_; }
+  const Bert& text() const { return text_; }
 
  private:
   DualEncoderConfig config_;

@@ -44,6 +44,12 @@ std::string canonical(std::string key, const std::string& type) {
   return head ? key : part + key;
 }
 
+// Whether the config describes a bare encoder, whose keys have no "bert." or "vit." in front.
+bool is_bare_encoder(const Json& config) {
+  const auto names = json_get(config, "architectures", std::vector<std::string>());
+  return names.empty() || names[0] == "BertModel" || names[0] == "ViTModel";
+}
+
 bool ignorable(const std::string& key) {
   return key.ends_with("embeddings.position_ids") || key.ends_with("embeddings.token_type_ids") ||
          key.ends_with("predictions.decoder.weight") || key.ends_with("predictions.decoder.bias");
@@ -64,7 +70,7 @@ HubKey hub_key(const std::string& parameter, const Json& config) {
   if (type == "vit" || type == "bert")
     for (std::string& key : result.keys) {
       const std::string part = vision ? "vision_model." : "text_model.";
-      if (key.starts_with(part)) key = type + "." + key.substr(part.size());
+      if (key.starts_with(part)) key = (is_bare_encoder(config) ? "" : type + ".") + key.substr(part.size());
     }
   return result;
 }

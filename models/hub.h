@@ -16,7 +16,8 @@ struct HubKey {
 };
 
 // The key(s) for a parameter path. Below vision_model and text_model the paths are those of ViTModel and BertModel but
-// for attention.qkv; a head-only classifier file uses the prefixes "vit." and "bert." instead.
+// for attention.qkv. In files of type vit and bert these two prefixes become "vit." and "bert.", or nothing when the
+// config's architecture is the bare encoder (ViTModel, BertModel, or none given).
 HubKey hub_key(const std::string& parameter, const Json& config);
 
 // Writes model.safetensors and config.json (and the tokenizer's and image processor's files through `extra`, which gets

@@ -28,6 +28,8 @@ class Classifier {
   // images (B, C, H, W) and text; the input of an absent part is ignored. -> (B, num_labels)
   Variable operator()(const Variable& images, const TextInput& text, const Run& run) const;
   const ClassifierConfig& config() const { return config_; }
+  const Vit* vision() const { return vision_.empty() ? nullptr : &vision_[0]; }
+  const Bert* text() const { return text_.empty() ? nullptr : &text_[0]; }
 
  private:
   ClassifierConfig config_;
