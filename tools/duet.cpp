@@ -24,6 +24,7 @@ int main(int argc, char** argv) {
   tools::add_predict_command(app);
   tools::add_vocab_command(app);
   tools::add_tokenize_command(app);
+  tools::add_bench_command(app);
   try {
     std::vector<std::string> arguments = tools::expand_arguments(argc, argv);
     std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back

@@ -1,0 +1,74 @@
+#include <iostream>
+
+#include "duet/core/device.h"
+#include "duet/core/parallel.h"
+#include "duet/tools/bench_peak.h"
+#include "duet/tools/bench_step.h"
+#include "duet/tools/training_options.h"
+
+namespace duet::tools {
+namespace {
+
+struct BenchCommand {
+  StepBenchmark step;
+  int threads = 0;
+  std::string device = "cpu";
+  bool json = false;
+
+  void add_common(CLI::App& command) {
+    command.add_option("--threads", threads, "Compute threads; 0 = one per core")
+        ->capture_default_str()
+        ->check(CLI::Range(0, 1024));
+    command.add_option("--device", device, "cpu")->capture_default_str();
+    command.add_flag("--json", json, "Print the result as JSON");
+  }
+  void prepare() const {
+    parse_device(device);
+    if (threads > 0) set_threads(threads);
+    std::cerr << "device    " << machine_description() << '\n';
+  }
+  void print(const Json& result, std::string (*table)(const Json&)) const {
+    std::cout << (json ? result.dump() + "\n" : table(result)) << std::flush;
+    check(std::cout.good(), "bench", "cannot write to standard output");
+  }
+};
+
+// 1, 2, 4, ... and the number of compute threads itself.
+std::vector<int> thread_counts(int all) {
+  std::vector<int> counts;
+  for (int count = 1; count < all; count *= 2) counts.push_back(count);
+  counts.push_back(all);
+  return counts;
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app) {
+  CLI::App* bench = app.add_subcommand("bench", "Measure the machine's limits, or a training step against them");
+  bench->require_subcommand(1);
+  const auto c = std::make_shared<BenchCommand>();
+
+  CLI::App* peak = bench->add_subcommand("peak", "Arithmetic peak and memory bandwidth by number of threads");
+  c->add_common(*peak);
+  peak->callback([c] {
+    c->prepare();
+    c->print(measure_peaks(c->threads > 0 ? std::vector{c->threads} : thread_counts(threads())), peak_table);
+  });
+
+  CLI::App* step = bench->add_subcommand("step", "Training step of the image+text classifier on fixed random inputs");
+  step->add_option("--size", c->step.size, "mini, tiny or base")->capture_default_str();
+  step->add_option("--batch", c->step.batch, "Samples per step")->capture_default_str();
+  step->add_option("--seq", c->step.seq, "Tokens per text")->capture_default_str();
+  step->add_option("--dtype", c->step.dtype, "float32")->capture_default_str();
+  step->add_option("--steps", c->step.steps, "Measured steps")->capture_default_str();
+  step->add_option("--warmup-steps", c->step.warmup_steps, "Steps before the measured ones")->capture_default_str();
+  step->add_option("--dropout", c->step.dropout, "In both encoders; default: as the size has it (text 0.1)");
+  step->add_flag("--recompute", c->step.recompute, "Recompute activations in the backward pass to save memory");
+  c->add_common(*step);
+  step->callback([c] {
+    c->prepare();
+    c->print(measure_step(c->step), step_table);
+  });
+}
+
+}  // namespace duet::tools

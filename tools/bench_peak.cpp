@@ -1,0 +1,121 @@
+#include "duet/tools/bench_peak.h"
+
+#include <unistd.h>
+
+#include <iomanip>
+
+#include "duet/core/parallel.h"
+#include "duet/core/tensor.h"
+#include "duet/train/progress.h"
+
+namespace duet::tools {
+namespace {
+
+constexpr int trials = 15;
+
+// The shortest time of `f`, in seconds.
+template <class F>
+double best_seconds(F&& f) {
+  double best = 0;
+  for (int i = 0; i < trials; ++i) {
+    const train::Stopwatch watch;
+    f();
+    const double seconds = watch.seconds();
+    best = i == 0 ? seconds : std::min(best, seconds);
+  }
+  return best;
+}
+
+// Four times the last-level cache, within what a small machine can spare.
+int64_t large_array_elements() {
+  const int64_t cache = std::max<int64_t>(::sysconf(_SC_LEVEL3_CACHE_SIZE), 0);
+  return std::clamp<int64_t>(4 * cache, int64_t{64} << 20, int64_t{512} << 20) / static_cast<int64_t>(sizeof(float));
+}
+
+}  // namespace
+
+double measure_peak_gflops(const PeakKernel& kernel) {
+  const int count = threads();
+  std::vector<float> results(static_cast<size_t>(count));
+  const auto run = [&](int64_t rounds) {
+    parallel_for(count, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) results[static_cast<size_t>(t)] = kernel.run(rounds);
+    });
+  };
+  // Long enough that starting the threads does not show, short enough to fit between interruptions.
+  constexpr double trial_seconds = 0.01;
+  int64_t rounds = 1000;
+  for (;; rounds *= 2) {
+    const train::Stopwatch watch;
+    run(rounds);
+    if (watch.seconds() >= trial_seconds) break;
+  }
+  const double seconds = best_seconds([&] { run(rounds); });
+  for (const float r : results) check(r > 0, "peak", kernel.name, " computed ", r);
+  return static_cast<double>(rounds) * kernel.flops_per_round * count / seconds * 1e-9;
+}
+
+Bandwidth measure_bandwidth() {
+  const int64_t n = large_array_elements();
+  const Tensor x = Tensor::empty({n}, DType::f32), y = Tensor::empty({n}, DType::f32),
+               z = Tensor::empty({n}, DType::f32);
+  float *px = x.data<float>(), *py = y.data<float>(), *pz = z.data<float>();
+  // First touched by the thread that uses it, so that pages lie near it.
+  parallel_for(n, 1, [=](int64_t begin, int64_t end) {
+    std::fill(px + begin, px + end, 1.0f);
+    std::fill(py + begin, py + end, 2.0f);
+    std::fill(pz + begin, pz + end, 3.0f);
+  });
+  const double copy = best_seconds(
+      [&] { parallel_for(n, 1, [=](int64_t begin, int64_t end) { std::copy(px + begin, px + end, py + begin); }); });
+  const double triad = best_seconds([&] {
+    parallel_for(n, 1, [=](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) py[i] = px[i] + 0.5f * pz[i];
+    });
+  });
+  const double gigabytes = static_cast<double>(x.bytes()) * 1e-9;
+  return {2 * gigabytes / copy, 3 * gigabytes / triad};
+}
+
+Json measure_peaks(const std::vector<int>& thread_counts) {
+  const PeakKernel float32 = float32_peak_kernel();
+  const std::optional<PeakKernel> bfloat16 = bfloat16_peak_kernel();
+  Json results = Json::array();
+  for (const int count : thread_counts) {
+    set_threads(count);
+    const Bandwidth bandwidth = measure_bandwidth();
+    results.push_back({{"threads", count},
+                       {"float32_gflops", measure_peak_gflops(float32)},
+                       {"bfloat16_gflops", bfloat16 ? Json(measure_peak_gflops(*bfloat16)) : Json()},
+                       {"copy_gb_per_second", bandwidth.copy},
+                       {"triad_gb_per_second", bandwidth.triad}});
+  }
+  return {{"float32_kernel", float32.name},
+          {"bfloat16_kernel", bfloat16 ? Json(bfloat16->name) : Json()},
+          {"results", results}};
+}
+
+std::string peak_table(const Json& peaks) {
+  std::ostringstream out;
+  out << "float32   " << peaks["float32_kernel"].get<std::string>() << '\n';
+  out << "bfloat16  "
+      << (peaks["bfloat16_kernel"].is_null() ? "this processor has no AVX512-BF16"
+                                             : peaks["bfloat16_kernel"].get<std::string>())
+      << "\n\nthreads  float32 GFLOP/s  bfloat16 GFLOP/s  copy GB/s  triad GB/s\n";
+  const auto cell = [&](const Json& value, int width) {
+    out << std::setw(width);
+    value.is_null() ? out << "-" : out << value.get<double>();
+  };
+  out << std::fixed << std::setprecision(1);
+  for (const Json& r : peaks["results"]) {
+    out << std::setw(7) << r["threads"].get<int>();
+    cell(r["float32_gflops"], 17);
+    cell(r["bfloat16_gflops"], 18);
+    cell(r["copy_gb_per_second"], 11);
+    cell(r["triad_gb_per_second"], 12);
+    out << '\n';
+  }
+  return out.str();
+}
+
+}  // namespace duet::tools

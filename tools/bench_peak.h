@@ -1,0 +1,23 @@
+#pragma once
+
+#include "duet/core/json.h"
+#include "duet/tools/bench_peak_kernels.h"
+
+namespace duet::tools {
+
+// GFLOP/s of `kernel` on all of threads() threads at once: the best of several short trials, because whatever else the
+// machine does can only slow a trial down.
+double measure_peak_gflops(const PeakKernel& kernel);
+
+struct Bandwidth {
+  double copy = 0;   // GB/s of y = x, bytes read plus bytes written
+  double triad = 0;  // GB/s of y = x + s z; the read that a cached write needs first is not counted (McCalpin's STREAM)
+};
+// Over arrays too large for the caches, on threads() threads.
+Bandwidth measure_bandwidth();
+
+// Measures each thread count: {"float32_kernel", "bfloat16_kernel", "results": [{"threads", "float32_gflops", ...}]}.
+Json measure_peaks(const std::vector<int>& thread_counts);
+std::string peak_table(const Json& peaks);
+
+}  // namespace duet::tools

@@ -1,0 +1,21 @@
+#pragma once
+
+#include "duet/core/json.h"
+
+namespace duet::tools {
+
+struct StepBenchmark {
+  std::string size = "mini", dtype = "float32";
+  int64_t batch = 32, seq = 32;
+  int64_t steps = 10, warmup_steps = 2;
+  double dropout = -1;  // negative: as the preset's encoders have it
+  bool recompute = false;
+};
+
+// Times whole training steps (forward with loss, backward, clip and AdamW) of the image+text classifier on a fixed
+// random batch, on threads() threads. Times are medians over the steps after the warm-up; the peak that they are
+// compared with is measured before and after.
+Json measure_step(const StepBenchmark& benchmark);
+std::string step_table(const Json& result);
+
+}  // namespace duet::tools
