@@ -11,6 +11,7 @@ namespace {
 
 constexpr double smallest_crop = 0.8;
 constexpr int padding_divisor = 16;
+constexpr double crop_probability = 0.5, drop_probability = 0.1;  // of texts and their tokens
 
 // The window whose top left corner lies at (left, top), which may be negative; white outside the image.
 Image cut(const Image& image, int left, int top, int width, int height) {
@@ -53,6 +54,23 @@ Image augment(const Image& image, Augment kind, RandomKey key) {
   Image out = resize(cut(image, left, top, width, height), image.width, image.height, Resample::bilinear);
   if (random.below(2) == 1) mirror(out);
   return out;
+}
+
+std::vector<int32_t> augment_tokens(std::span<const int32_t> ids, Augment kind, RandomKey key) {
+  if (kind == Augment::none || ids.size() <= 3) return {ids.begin(), ids.end()};
+  Random random(key);
+  std::span<const int32_t> span = ids.subspan(1, ids.size() - 2);
+  if (random.uniform() < crop_probability) {
+    const size_t length = 1 + random.below(span.size());
+    const size_t begin = random.uniform() < 0.5 ? 0 : random.below(span.size() - length + 1);
+    span = span.subspan(begin, length);
+  }
+  std::vector<int32_t> result{ids.front()};
+  for (const int32_t id : span)
+    if (random.uniform() >= drop_probability) result.push_back(id);
+  if (result.size() == 1) result.push_back(span[random.below(span.size())]);
+  result.push_back(ids.back());
+  return result;
 }
 
 }  // namespace duet::train

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <span>
 #include <string>
+#include <vector>
 
 #include "duet/core/philox.h"
 #include "duet/train/image.h"
@@ -19,5 +21,11 @@ Augment parse_augment(const std::string& name);
 
 // A function of the image, the kind and the key alone. The size stays.
 Image augment(const Image& image, Augment kind, RandomKey key);
+
+// The same for the token ids of a text, whose first ([CLS]) and last ([SEP]) stay. `basic`: with probability 1/2 only a
+// random span of the tokens between them remains, every other one of these spans from the start; then each token is
+// left out with probability 0.1, but never the last one there is. So a model trained on long texts meets fragments as
+// short as titles, and no single word decides.
+std::vector<int32_t> augment_tokens(std::span<const int32_t> ids, Augment kind, RandomKey key);
 
 }  // namespace duet::train

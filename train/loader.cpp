@@ -148,14 +148,18 @@ Batch Loader::make(int64_t number) {
       batch.labels.data<int64_t>()[i] = source_->samples()[batch.samples[i]].label;
   }
   if (input.use_text) {
+    std::vector<std::vector<int32_t>> texts;
     size_t longest = 1;
-    for (const size_t s : batch.samples) longest = std::max(longest, source_->ids(s).size());
+    for (const size_t s : batch.samples) {
+      texts.push_back(augment_tokens(source_->ids(s), config_.augment, key.child("augment text").child(s)));
+      longest = std::max(longest, texts.back().size());
+    }
     const auto tokens = static_cast<int64_t>(longest);
     batch.text.ids = Tensor::full({count, tokens}, DType::i32, source_->tokenizer().pad_id());
     batch.text.mask = Tensor::zeros({count, tokens}, DType::u8);
     std::vector<int64_t> positions, originals;
     for (size_t i = 0; i < batch.samples.size(); ++i) {
-      const std::vector<int32_t>& ids = source_->ids(batch.samples[i]);
+      const std::vector<int32_t>& ids = texts[i];
       const int64_t first = static_cast<int64_t>(i) * tokens;
       int32_t* row = batch.text.ids.data<int32_t>() + first;
       std::copy(ids.begin(), ids.end(), row);
