@@ -78,9 +78,10 @@ IdxFile read_idx(const std::string& path) {
         "idx", path, ": ", count, " images of ", width, " x ", height, " are empty or exceed the limit of ",
         idx_largest_file_bytes >> 20, " MiB");
   IdxFile file{static_cast<int64_t>(count), static_cast<int>(width), static_cast<int>(height), {}};
-  // The memory grows with the data found, whatever the header promises.
+  // Reserved memory costs nothing until it is filled, so what counts is the data found, not the header's promise.
   const size_t total = count * height * width;
   constexpr size_t step = size_t{1} << 22;
+  file.pixels.reserve(total);
   while (file.pixels.size() < total) {
     const size_t at = file.pixels.size(), wanted = std::min(step, total - at);
     file.pixels.resize(at + wanted);
@@ -92,7 +93,6 @@ IdxFile read_idx(const std::string& path) {
   uint8_t extra;
   check(reader.read(&extra, 1) == 0, "idx", path, ": has more data than its header promises, ", count, " images of ",
         width, " x ", height);
-  file.pixels.shrink_to_fit();
   return file;
 }
 
