@@ -50,20 +50,10 @@ bool is_current(const std::string& target, const ImageTask& task, const ImageOpt
   return !error && written >= fs::last_write_time(task.source) && is_whole(target, task, options);
 }
 
-void write_image(const ImageTask& task, const ImageOptions& options) {
-  std::string bytes;
-  for (const std::string& target : task.targets) {
-    if (is_current(target, task, options)) continue;
-    if (bytes.empty()) {
-      if (options.max_side > 0) {
-        bytes = encode_png(load_image_at_most(task.source, options.max_side, Resample::bilinear));
-      } else {
-        load_image(task.source);
-        bytes = read_file(task.source);
-      }
-    }
-    write_file_atomically(target, bytes, false);
-  }
+std::string convert(const std::string& source, const ImageOptions& options) {
+  if (options.max_side > 0) return encode_png(load_image_at_most(source, options.max_side, Resample::bilinear));
+  load_image_at_most(source, 1, Resample::bilinear);  // decodes everything, in little memory
+  return read_file(source);
 }
 
 void make_parents(const std::vector<ImageTask>& tasks) {
@@ -95,24 +85,41 @@ std::vector<SourceRow> limit_rows(std::vector<SourceRow> rows, size_t limit) {
   return kept;
 }
 
-std::vector<std::string> write_images(const std::vector<ImageTask>& tasks, const ImageOptions& options) {
+std::map<std::string, std::string> write_images(const std::vector<ImageTask>& tasks, const ImageOptions& options) {
   make_parents(tasks);
-  std::vector<std::string> errors(tasks.size());
-  std::atomic<size_t> next = 0;
-  std::atomic<int64_t> done = 0;
+  std::atomic<size_t> next = 0, done = 0;
   std::atomic<bool> stop = false;
+  std::mutex mutex;
+  std::map<size_t, std::string> bad, fatal;  // by position
+  const auto note = [&](std::map<size_t, std::string>& errors, size_t i, const std::string& reason, bool stops) {
+    const std::lock_guard lock(mutex);
+    errors.emplace(i, reason);
+    if (stops) stop = true;
+  };
+  const auto write = [&](size_t i) {
+    const ImageTask& task = tasks[i];
+    std::vector<std::string> targets;
+    for (const std::string& target : task.targets)
+      if (!is_current(target, task, options)) targets.push_back(target);
+    if (targets.empty()) return;
+    std::string bytes;
+    try {
+      bytes = convert(task.source, options);
+    } catch (const std::exception& e) {
+      return note(bad, i, (task.origin.empty() ? "" : task.origin + ": ") + e.what(),
+                  options.on_bad_sample == BadSample::stop);
+    }
+    for (const std::string& target : targets) write_file_atomically(target, bytes, false);
+  };
+  // Tasks start in order and a started one is finished, so the first failure is the same for any number of workers.
   const auto work = [&] {
-    // Tasks start in order and a started one is finished, so the first failure is the same for any worker count.
     for (size_t i; !stop && !interrupt_requested() && (i = next++) < tasks.size(); ++done) try {
-        write_image(tasks[i], options);
+        write(i);
       } catch (const std::exception& e) {
-        errors[i] = text(tasks[i].source, ": ", e.what());
-        if (options.on_bad_sample == BadSample::stop) stop = true;
+        note(fatal, i, e.what(), true);
       }
   };
-  const auto total = static_cast<int64_t>(tasks.size());
-  std::atomic<int> running = std::max(1, options.workers);
-  std::mutex mutex;
+  int running = std::max(1, options.workers);
   std::condition_variable finished;
   std::vector<std::thread> threads;
   for (int i = running; i > 0; --i)
@@ -123,34 +130,30 @@ std::vector<std::string> write_images(const std::vector<ImageTask>& tasks, const
       finished.notify_one();
     });
   {
-    Progress progress(options.label, 0, total);
+    Progress progress(options.label, 0, static_cast<int64_t>(tasks.size()));
     std::unique_lock lock(mutex);
     while (!finished.wait_for(lock, std::chrono::milliseconds(200), [&] { return running == 0; }))
-      progress.update(done);
+      progress.update(static_cast<int64_t>(done));
   }
   for (std::thread& thread : threads) thread.join();
-  if (options.on_bad_sample == BadSample::stop)
-    for (const std::string& error : errors)
-      if (!error.empty()) throw Error(error);
-  throw_if_interrupted(
-      text("writing images: ", done.load(), " of ", total, " are done and kept; repeat the command to write the rest"));
-  return errors;
+  if (!fatal.empty()) throw Error(fatal.begin()->second);
+  if (!bad.empty() && options.on_bad_sample == BadSample::stop) throw Error(bad.begin()->second);
+  throw_if_interrupted(text("writing images: ", done.load(), " of ", tasks.size(),
+                            " are done and kept; repeat the command to write the rest"));
+  std::map<std::string, std::string> reasons;
+  for (const auto& [i, reason] : bad) reasons.emplace(tasks[i].source, reason);
+  return reasons;
 }
 
-DatasetWriter::DatasetWriter(std::string directory, std::string name, std::vector<std::string> labels,
-                             std::string made_by, Json settings, bool fresh)
-    : directory_(std::move(directory)),
-      description_{{"name", std::move(name)},
-                   {"labels", std::move(labels)},
-                   {"made_by", std::move(made_by)},
-                   {"settings", std::move(settings)}} {
+DatasetWriter::DatasetWriter(std::string directory, Claim claim)
+    : directory_(std::move(directory)), claim_(std::move(claim)) {
   make_directories(directory_);
   lock_ = ::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   check(lock_ >= 0, "data", "cannot open ", directory_, ": ", std::strerror(errno));
   try {
     check(::flock(lock_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK, "data", directory_,
-          ": another process is writing there now; wait for it or choose another directory");
-    claim(description_["settings"], fresh);
+          ": another process is writing there now; wait for it, or choose another directory");
+    take_over();
   } catch (...) {
     ::close(lock_);
     throw;
@@ -161,28 +164,29 @@ DatasetWriter::~DatasetWriter() {
   ::close(lock_);
 }
 
-void DatasetWriter::claim(const Json& settings, bool fresh) {
-  const std::string known = path("dataset.json"), made_by = description_["made_by"];
+void DatasetWriter::take_over() {
+  const std::string known = path("dataset.json");
   Json earlier;
   if (fs::exists(known)) {
     earlier = read_json(known);
+    const bool ours = earlier.is_object() && json_get<std::string>(earlier, "made_by", "") == claim_.made_by;
+    check(ours, "data", directory_, " holds another dataset: its dataset.json is not from `", claim_.made_by,
+          "`; choose another directory, or empty this one");
   } else {
     for (const auto& entry : fs::directory_iterator(directory_))
-      check(is_leftover(entry.path()), "data", directory_, " is not empty and no earlier output of `", made_by,
+      check(is_leftover(entry.path()), "data", directory_, " is not empty and no earlier output of `", claim_.made_by,
             "` (it holds ", entry.path().filename().string(), "); choose another directory, or empty this one");
   }
-  const bool ours = earlier.is_object() && json_get<std::string>(earlier, "made_by", "") == made_by;
-  check(earlier.is_null() || ours, "data", directory_, " holds another dataset (dataset.json is no output of `",
-        made_by, "`); choose another directory, or empty this one");
   remove_leftovers(directory_);
-  const bool complete = fs::exists(path("manifest.jsonl"));
-  if (ours && earlier["settings"] == settings && !(fresh && complete)) return;
+  const bool same = earlier.is_object() && earlier.contains("images") && earlier["images"] == claim_.images;
+  if (same && !(claim_.fresh && fs::exists(path("manifest.jsonl")))) return;
   fs::remove(path("manifest.jsonl"));
   fs::remove_all(path("images"));
-  write_file_atomically(known, description_.dump(1) + "\n");
+  write_file_atomically(known, Json{{"made_by", claim_.made_by}, {"images", claim_.images}}.dump(1) + "\n");
 }
 
-void DatasetWriter::finish(const std::vector<SourceRow>& rows) {
+void DatasetWriter::finish(const std::string& name, const std::vector<std::string>& labels, const Json& settings,
+                           const std::vector<SourceRow>& rows) {
   std::map<std::string, size_t> splits;
   std::string manifest;
   for (const SourceRow& r : rows) {
@@ -194,11 +198,16 @@ void DatasetWriter::finish(const std::vector<SourceRow>& rows) {
     line["split"] = r.split;
     manifest += line.dump() + "\n";
   }
-  description_["rows"] = rows.size();
-  for (const char* split : {"train", "val", "test"}) description_["splits"][split] = splits[split];
-  description_["sha256"] = rows_checksum(rows);
+  const Json description{{"name", name},
+                         {"labels", labels},
+                         {"made_by", claim_.made_by},
+                         {"images", claim_.images},
+                         {"settings", settings},
+                         {"rows", rows.size()},
+                         {"splits", {{"train", splits["train"]}, {"val", splits["val"]}, {"test", splits["test"]}}},
+                         {"sha256", rows_checksum(rows)}};
   check(::syncfs(lock_) == 0, "data", "cannot flush ", directory_, ": ", std::strerror(errno));
-  write_file_atomically(path("dataset.json"), description_.dump(1) + "\n");
+  write_file_atomically(path("dataset.json"), description.dump(1) + "\n");
   write_file_atomically(path("manifest.jsonl"), manifest);
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@ struct SourceRow {
   std::string split;   // train, val or test
   std::string image;   // as the manifest names it; empty: none
   std::string source;  // image file to read; empty when `image` needs no conversion
+  std::string origin;  // where the row stands, for messages: "pets.csv line 7"
   bool has_text = true;
 };
 
@@ -30,43 +32,51 @@ std::vector<SourceRow> limit_rows(std::vector<SourceRow> rows, size_t limit);
 struct ImageTask {
   std::string source;
   std::vector<std::string> targets;
+  std::string origin;  // leads the message when the image is bad; may be empty
 };
 
 struct ImageOptions {
-  int max_side = 256;  // pixels on the longer side, written as PNG on white; 0: copy the file after a look at it
+  int max_side = 256;  // pixels on the longer side, written as PNG on white; 0: copy the file after decoding it once
   int workers = 1;
   BadSample on_bad_sample = BadSample::stop;
   std::string label;  // of the progress display
 };
 
-// Writes every target of every task. A target that is there already and not older than its source is kept: files
-// appear whole or not at all. Returns the reason for each failed task, empty for the others; with BadSample::stop the
-// first failure (by position) is thrown instead. Throws Interrupted after a signal, with finished files in place.
-std::vector<std::string> write_images(const std::vector<ImageTask>& tasks, const ImageOptions& options);
+// Writes every target of every task. A whole target that is not older than its source is kept. Returns the reason for
+// each source that cannot be read or decoded, by its path; with BadSample::stop the first such (in the order of tasks)
+// is thrown. A target that cannot be written is an Error in any case. Throws Interrupted after a signal, with finished
+// files in place.
+std::map<std::string, std::string> write_images(const std::vector<ImageTask>& tasks, const ImageOptions& options);
 
 // A dataset directory being written. The manifest comes last, so a directory with a manifest is complete; dataset.json
 // comes first and says who writes, so that an interrupted run can be repeated and nobody else's files are touched.
 class DatasetWriter {
  public:
+  struct Claim {
+    std::string made_by;  // the command, e.g. "duet data openclipart"
+    Json images;          // what decides the content of image files; when an earlier output differs, they are removed
+    bool fresh = false;   // remove them also when the earlier output was complete
+  };
+
   // Claims the directory, which must be absent, empty, or an earlier output of the same `made_by`; a second writer at
-  // the same time is refused. `settings` are recorded in dataset.json; when an earlier output had others, or with
-  // `fresh` when it was complete, its images are removed first.
-  DatasetWriter(std::string directory, std::string name, std::vector<std::string> labels, std::string made_by,
-                Json settings, bool fresh = false);
+  // the same time is refused.
+  DatasetWriter(std::string directory, Claim claim);
   ~DatasetWriter();
   DatasetWriter(const DatasetWriter&) = delete;
   DatasetWriter& operator=(const DatasetWriter&) = delete;
 
   const std::string& directory() const { return directory_; }
   std::string path(const std::string& name) const { return directory_ + "/" + name; }
-  // Writes dataset.json and the manifest, whole.
-  void finish(const std::vector<SourceRow>& rows);
+
+  // Writes dataset.json and the manifest, whole. `settings` are kept in dataset.json for the reader.
+  void finish(const std::string& name, const std::vector<std::string>& labels, const Json& settings,
+              const std::vector<SourceRow>& rows);
 
  private:
-  void claim(const Json& settings, bool fresh);
+  void take_over();
 
   std::string directory_;
-  Json description_;
+  Claim claim_;
   int lock_ = -1;
 };
 
