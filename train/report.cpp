@@ -14,12 +14,6 @@ namespace {
 
 constexpr double confidence = 0.95;
 
-// A finite number under `key`; JSON writes a number that is not finite as null.
-std::optional<double> finite(const Json& object, const std::string& key) {
-  const double value = json_get<double>(object, key, NAN);
-  return std::isfinite(value) ? std::optional(value) : std::nullopt;
-}
-
 // The cells by what they measured.
 class Results {
  public:
@@ -29,7 +23,8 @@ class Results {
       if (std::find(methods_.begin(), methods_.end(), method) == methods_.end()) methods_.push_back(method);
       const double fraction = json_get<double>(cell, "fraction", 1);
       fractions_.insert(fraction);
-      if (finite(cell, "accuracy")) by_seed_[{method, fraction}].emplace(json_get<int64_t>(cell, "seed", 0), &cell);
+      if (finite_number(cell, "accuracy"))
+        by_seed_[{method, fraction}].emplace(json_get<int64_t>(cell, "seed", 0), &cell);
     }
   }
 
@@ -44,7 +39,7 @@ class Results {
   std::vector<double> values(const std::string& method, double fraction, const std::string& key) const {
     std::vector<double> values;
     for (const auto& [seed, cell] : at(method, fraction))
-      if (const auto v = finite(*cell, key)) values.push_back(*v);
+      if (const auto v = finite_number(*cell, key)) values.push_back(*v);
     return values;
   }
   // a minus b for each seed that both have.
@@ -53,7 +48,7 @@ class Results {
     const auto& others = at(b, fraction);
     for (const auto& [seed, cell] : at(a, fraction))
       if (const auto other = others.find(seed); other != others.end())
-        differences.push_back(*finite(*cell, "accuracy") - *finite(*other->second, "accuracy"));
+        differences.push_back(*finite_number(*cell, "accuracy") - *finite_number(*other->second, "accuracy"));
     return differences;
   }
 
@@ -96,13 +91,13 @@ Json cost_of(const std::map<int64_t, const Json*>& cells) {
   std::map<std::string, std::map<std::string, std::vector<double>>> values;  // stage, key; "" is the whole cell
   for (const auto& [seed, cell] : cells) {
     for (const char* key : keys)
-      if (const auto v = finite(*cell, key)) values[""][key].push_back(*v);
+      if (const auto v = finite_number(*cell, key)) values[""][key].push_back(*v);
     for (const Json& stage : json_get<Json>(*cell, "stages", Json::array())) {
       const auto name = json_get<std::string>(stage, "stage", "");
       const bool known = std::any_of(stages.begin(), stages.end(), [&](const Json& s) { return s["stage"] == name; });
       if (!known) stages.push_back({{"stage", name}, {"shared", json_get<bool>(stage, "shared", false)}});
       for (const char* key : keys)
-        if (const auto v = finite(stage, key)) values["stage " + name][key].push_back(*v);
+        if (const auto v = finite_number(stage, key)) values["stage " + name][key].push_back(*v);
     }
   }
   Json cost;
@@ -155,7 +150,7 @@ Json cautions(const Json& c, const Json& summary, const Json& head) {
   if (json_get<bool>(head, "share_pretraining", false))
     say("Pretraining ran once and is shared by all seeds, so the interval leaves out its share of the chance.");
   const Json dataset = json_get<Json>(head, "dataset", Json::object());
-  const auto majority = finite(dataset, "majority_accuracy");
+  const auto majority = finite_number(dataset, "majority_accuracy");
   const double best = std::max(summary["whole"]["mean"].get<double>(), summary["component"]["mean"].get<double>());
   if (majority && best <= *majority)
     say("Neither strategy beats always answering the most frequent class (", percent(*majority), " %).");
@@ -163,7 +158,7 @@ Json cautions(const Json& c, const Json& summary, const Json& head) {
     if (method != "whole" && method != "component" && s["mean"].get<double>() > best)
       say("The baseline ", method_words(method).name, " scores higher than both strategies (",
           percent(s["mean"].get<double>()), " %).");
-  const auto test = finite(dataset, "test");
+  const auto test = finite_number(dataset, "test");
   if (test && *test > 0 && *test < 200)
     say("The test split has only ", thousands(static_cast<int64_t>(*test)), " samples: one sample is worth ",
         percent(1 / *test), " points.");

@@ -45,6 +45,17 @@ size_t columns(char32_t c) {
 
 }  // namespace
 
+const Json& child(const Json& object, const std::string& key) {
+  static const Json none;
+  const auto it = object.find(key);
+  return it == object.end() ? none : *it;
+}
+
+std::optional<double> finite_number(const Json& object, const std::string& key) {
+  const double value = json_get<double>(object, key, NAN);
+  return std::isfinite(value) ? std::optional(value) : std::nullopt;
+}
+
 std::string percent(double ratio, int digits) {
   return fixed(100 * ratio, digits);
 }

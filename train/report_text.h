@@ -1,12 +1,19 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
-// How numbers, names and foreign text are written in tables and reports.
+#include "duet/core/json.h"
+
+// Reading reports, and how numbers, names and foreign text are written in them.
 namespace duet::train {
+
+// `object[key]`, or null where there is none, so that a report with parts missing still makes a page.
+const Json& child(const Json& object, const std::string& key);
+// A finite number under `key`; JSON writes a number that is not finite as null.
+std::optional<double> finite_number(const Json& object, const std::string& key);
 
 std::string percent(double ratio, int digits = 1);  // 0.6123 -> "61.2"
 std::string points(double difference);              // percentage points with their sign: 0.023 -> "+2.3"
