@@ -148,7 +148,8 @@ Json cautions(const Json& c, const Json& summary, const Json& head) {
   else if (n >= 2 && n < 5)
     say("With ", n, " seeds the interval is wide; more seeds narrow it.");
   if (json_get<bool>(head, "share_pretraining", false))
-    say("Pretraining ran once and is shared by all seeds, so the interval leaves out its share of the chance.");
+    say("Pretraining ran once and is shared by all seeds, so the interval leaves out how much pretraining itself "
+        "varies.");
   const Json dataset = json_get<Json>(head, "dataset", Json::object());
   const auto majority = finite_number(dataset, "majority_accuracy");
   const double best = std::max(summary["whole"]["mean"].get<double>(), summary["component"]["mean"].get<double>());

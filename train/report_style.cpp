@@ -16,6 +16,7 @@ main,header,footer{max-width:1080px;margin:0 auto;padding:0 28px}
 header{padding-top:44px}
 h1{font-size:17px;font-weight:600;margin:0;letter-spacing:-.005em}
 h2{font-size:22px;font-weight:650;letter-spacing:-.01em;line-height:1.25;margin:0 0 6px}
+h2+.legend{margin-top:14px}h2+.panel{margin-top:18px}
 h3{font-size:15px;font-weight:650;margin:0 0 8px}
 p{margin:0 0 12px;max-width:74ch}
 section{margin:60px 0 0}
@@ -108,7 +109,7 @@ footer{margin-top:64px;padding-bottom:44px;color:var(--muted);font-size:13.5px}
 footer div{border-top:1px solid var(--line);padding-top:18px}
 @media(max-width:640px){main,header,footer{padding-left:16px;padding-right:16px}header{padding-top:26px}section{margin-top:44px}
 .decision{padding:24px 18px 20px}.panel{padding:16px 14px}.facts{grid-template-columns:1fr 1fr}th,td{padding:9px 8px}table{font-size:14px}
-.against{display:block;padding-left:20px}svg text{font-size:13.5px}svg .count{font-size:10px}.matrix svg text{font-size:12px}.matrix svg .count{font-size:10px}small.under{display:none!important}
+.against{display:block;padding-left:20px}svg text{font-size:13.5px}svg .strong{font-size:12.5px}svg .count{font-size:10px}.matrix svg text{font-size:12px}.matrix svg .count{font-size:10px}small.under{display:none!important}
 td.barcell,th.barcell{min-width:170px}}
 @media print{:root{--bg:#fff;--panel:#fff;--ink:#111;--muted:#555;--line:#ccc;--soft:#f4f4f4;--m0:#2a66b1;--m1:#c2541b;--m2:#2f8563;--m3:#8156b3;--m4:#777d86;--m5:#a8823a;--miss:#b8323c;--on:#fff}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}body{font-size:12px}section{margin-top:32px}
