@@ -232,6 +232,8 @@ TEST_F(Trainer, ResumesMaskedLanguageModellingToTheBit) {
   ASSERT_GT(idle, 0);
   ASSERT_LT(idle, whole.result.steps / 2);
   EXPECT_EQ(whole.meddling.loss_calls, whole.result.steps - idle);
+  for (const std::string& line : whole.metrics)
+    EXPECT_EQ(line.find("\"loss\":null") != line.npos, line.find("\"gradient_norm\":0.0,") != line.npos) << line;
   for (const int64_t die_at : {3, 6}) {
     EXPECT_CONTAINS(run_failing(text("halves", die_at), true, {.die_at = die_at}), "the power went off");
     expect_same_run(whole, run(text("halves", die_at), true));
@@ -359,6 +361,16 @@ TEST_F(Trainer, StopsEarlyWhenNothingImproves) {
   const Outcome again = run("run", true);  // a stopped run stays stopped
   EXPECT_EQ(again.meddling.loss_calls, 0);
   expect_same_run(outcome, again);
+}
+
+TEST_F(Trainer, PatienceOutlastsAResume) {
+  options_.epochs = 10;
+  options_.patience = 2;
+  run_failing("run", false, {.die_at = 12, .scores = {0.9, 0.1}});
+  const Outcome rest = run("run", true, {.scores = {0.2}});
+  EXPECT_TRUE(rest.result.stopped_early);
+  EXPECT_EQ(rest.result.steps, 15);
+  EXPECT_EQ(rest.result.best_step, 5);
 }
 
 TEST_F(Trainer, ANanLossStopsAndLeavesTheLastGoodCheckpoint) {
