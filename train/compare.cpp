@@ -198,8 +198,8 @@ Json Comparison::dataset_description() const {
 }
 
 Json Comparison::run() {
+  const Json dataset = dataset_description();  // first, so that unusable data leave nothing behind
   check_same_settings();
-  const Json dataset = dataset_description();
   const std::vector<std::string>& methods = config_.methods.empty() ? all_methods : config_.methods;
   const size_t total = methods.size() * static_cast<size_t>(config_.seeds) * config_.fractions.size();
   Json cells = Json::array();

@@ -32,8 +32,8 @@ std::shared_ptr<const Tokenizer> open_vocabulary(const StageConfig& config) {
 // The samples of one split of all data directories, each behind its own source. Stages train on one source, so several
 // directories are only allowed where samples need no common label set.
 struct Split {
+  Dataset dataset;
   std::shared_ptr<const SampleSource> training, validation;
-  std::vector<std::string> labels;
   std::vector<Sample> training_samples;
   Json description = Json::array();
 };
@@ -69,15 +69,14 @@ std::vector<Sample> usable(std::vector<Sample> samples, const InputConfig& input
 Split open_split(const StageConfig& config, const InputConfig& input, std::shared_ptr<const Tokenizer> tokenizer,
                  double fraction, bool only_usable) {
   check(config.data.size() == 1, "strategy", "exactly one --data directory is needed, got ", config.data.size());
-  const Dataset dataset = open_dataset(config.data[0], input);
-  Split split;
-  split.labels = dataset.labels();
+  Split split{.dataset = open_dataset(config.data[0], input)};
+  const Dataset& dataset = split.dataset;
   std::vector<Sample> training = dataset.split("train");
   if (only_usable) training = usable(std::move(training), input);
   if (fraction < 1) training = stratified_fraction(training, fraction, config.options.seed);
   check(!training.empty(), "strategy", config.data[0], ": no training sample has all of what this stage needs",
         input.use_images ? " image" : "", input.use_text ? " text" : "", input.use_labels ? " label" : "");
-  check(!input.use_labels || split.labels.size() >= 2, "strategy", config.data[0], " has ", split.labels.size(),
+  check(!input.use_labels || dataset.labels().size() >= 2, "strategy", config.data[0], " has ", dataset.labels().size(),
         " label(s); classification needs at least two");
   split.training_samples = training;
   split.training = std::make_shared<const SampleSource>(dataset, std::move(training), tokenizer, input);
@@ -93,8 +92,14 @@ Split open_split(const StageConfig& config, const InputConfig& input, std::share
 }
 
 Json describe_run(const StageConfig& config, const char* stage, const Json& model, const Json& data) {
-  return {{"stage", stage},        {"command", config.command},           {"data", data},
-          {"vocab", config.vocab}, {"options", config.options.to_json()}, {"model", model}};
+  return {{"stage", stage},
+          {"command", config.command},
+          {"data", data},
+          {"vocab", config.vocab},
+          {"max_length", config.input.max_length},
+          {"fit", config.input.fit == Fit::pad ? "pad" : "stretch"},
+          {"options", config.options.to_json()},
+          {"model", model}};
 }
 
 RunOptions run_options(const StageConfig& config, Json description, const SampleSource& source) {
@@ -115,6 +120,7 @@ void save_model(const StageConfig& config, const models::ParamStore& store, cons
 std::optional<StageResult> finished(const StageConfig& config) {
   const std::string path = config.out + "/result.json";
   if (!config.resume || !std::filesystem::exists(path)) return std::nullopt;
+  check_same_run(read_json(config.out + "/config.json"), {{"options", config.options.to_json()}}, config.out);
   return StageResult::from_json(read_json(path).at("training"));
 }
 
@@ -143,7 +149,7 @@ StageResult pretrain_classifier(const StageConfig& config, bool image) {
     set_dropout(*model_config.text, config.dropout);
   }
   const Split split = open_split(config, input, tokenizer, 1, true);
-  model_config.labels = split.labels;
+  model_config.labels = split.dataset.labels();
   models::ParamStore store(config.options.seed);
   models::Classifier model({store, ""}, model_config);
   ClassifyTask task(store, model, config.options, split.training_samples);
@@ -203,7 +209,7 @@ StageResult pretrain_text(const StageConfig& config, const std::string& objectiv
   model["architectures"] = {"BertForMaskedLM"};
   const StageResult result = train(
       task, split.training, split.validation, config.options,
-      run_options(config, describe_run(config, "pretrain text", model, split.description), *split.training), "cls");
+      run_options(config, describe_run(config, "pretrain text", model, split.description), *split.training), {"cls"});
   save_model(config, store, model, {tokenizer, input});
   return finish(config, result);
 }
@@ -224,8 +230,9 @@ StageResult pretrain_joint(const StageConfig& config) {
   models::DualEncoder model({store, ""}, model_config);
   ContrastiveTask task(store, model);
   const Json description = describe_run(config, "pretrain joint", model_config.to_json(), split.description);
-  const StageResult result = train(task, split.training, split.validation, config.options,
-                                   run_options(config, description, *split.training), "visual_projection");
+  const StageResult result =
+      train(task, split.training, split.validation, config.options, run_options(config, description, *split.training),
+            {"visual_projection", "text_projection"});
   save_model(config, store, model_config.to_json(), {tokenizer, input});
   return finish(config, result);
 }
@@ -286,29 +293,31 @@ FinetuneResult finetune(const StageConfig& config, const FinetuneParts& parts, d
     set_dropout(*model_config.text, config.dropout);
   }
   const Split split = open_split(config, input, tokenizer, fraction, false);
-  model_config.labels = split.labels;
+  FinetuneResult result;
+  // Opened before training, so that a test sample without image or text is found now and not hours later.
+  std::shared_ptr<const SampleSource> test;
+  if (split.dataset.has_split("test")) {
+    result.samples = split.dataset.split("test");
+    test = std::make_shared<const SampleSource>(split.dataset, result.samples, tokenizer, input);
+  }
+  model_config.labels = split.dataset.labels();
   model_config.head_dropout = std::max(0.0, config.dropout);
   models::ParamStore store(config.options.seed);
   models::Classifier model({store, ""}, model_config);
   if (!parts.vision_from.empty()) load_part(store, parts.vision_from, "vision_model");
   if (!parts.text_from.empty()) load_part(store, parts.text_from, "text_model");
-  for (const std::string& pattern : config.options.freeze) store.freeze(pattern);
 
   ClassifyTask task(store, model, config.options, split.training_samples);
   Json description = describe_run(config, "finetune", model_config.to_json(), split.description);
   description["vision_from"] = parts.vision_from;
   description["text_from"] = parts.text_from;
   description["fraction"] = fraction;
-  FinetuneResult result;
   result.training =
       train(task, split.training, split.validation, config.options, run_options(config, description, *split.training));
   save_model(config, store, model_config.to_json(), {tokenizer, input});
 
-  const Dataset dataset = open_dataset(config.data[0], input);
-  if (dataset.has_split("test")) {
-    result.samples = dataset.split("test");
-    const auto source = std::make_shared<const SampleSource>(dataset, result.samples, tokenizer, input);
-    Loader loader(source, {.batch = 64, .shuffle = false, .workers = config.options.workers});
+  if (test) {
+    Loader loader(test, {.batch = 64, .shuffle = false, .workers = config.options.workers});
     const ClassifyTask::Predictions p = task.predict(loader);
     const size_t classes = model_config.labels.size();
     result.test = ClassificationMetrics(p.probabilities, p.labels, classes).to_json(model_config.labels, p.loss);

@@ -158,8 +158,10 @@ Evaluation MlmTask::evaluate(Loader& loader) {
     }
     count += static_cast<double>(n);
   }
-  loss /= std::max(1.0, count);
-  return {loss, -loss, {{"loss", loss}, {"masked_accuracy", hits / std::max(1.0, count)}}};
+  check(count > 0, "mlm", "no token of the ", loader.source().size(),
+        " validation texts was masked; use more texts or a larger --mask-probability");
+  loss /= count;
+  return {loss, -loss, {{"loss", loss}, {"masked_accuracy", hits / count}}};
 }
 
 double MlmTask::step_flops(const Batch& batch) const {

@@ -1,8 +1,10 @@
 #include "duet/train/trainer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 
 #include "duet/autograd/engine.h"
 #include "duet/core/file.h"
@@ -26,7 +28,7 @@ class MetricsLog {
     check(static_cast<int64_t>(std::filesystem::file_size(path)) >= bytes, "metrics", path, " is shorter than the ",
           bytes, " bytes that the checkpoint knows");
     std::filesystem::resize_file(path, static_cast<uintmax_t>(bytes));
-    out_.open(path, std::ios::app);
+    out_.open(path, std::ios::app | std::ios::ate);
   }
   void write(const Json& line) {
     out_ << line.dump() << '\n' << std::flush;
@@ -42,7 +44,7 @@ class MetricsLog {
 class Run {
  public:
   Run(Task& task, std::shared_ptr<const SampleSource> training, std::shared_ptr<const SampleSource> validation,
-      const TrainOptions& options, const RunOptions& run, const std::string& head_prefix)
+      const TrainOptions& options, const RunOptions& run, const std::vector<std::string>& heads)
       : task_(task),
         training_(std::move(training)),
         validation_(std::move(validation)),
@@ -51,7 +53,8 @@ class Run {
         adam_(task.store(), {.learning_rate = options.lr, .beta2 = options.beta2, .weight_decay = options.weight_decay},
               [&](const models::Parameter& p) {
                 ParameterGroup group = default_group(p);
-                if (options.head_lr > 0 && options.lr > 0 && p.name.starts_with(head_prefix))
+                const auto is_under = [&](const std::string& head) { return p.name.starts_with(head + "."); };
+                if (options.head_lr > 0 && options.lr > 0 && std::any_of(heads.begin(), heads.end(), is_under))
                   group.learning_rate_scale = options.head_lr / options.lr;
                 return group;
               }),
@@ -75,10 +78,11 @@ class Run {
   void resume();
   void save();
   void evaluate(Progress& progress);
-  double step(Loader& loader);
+  std::optional<double> step(Loader& loader);
   void finish_epoch();
   void use_best();
   NamedTensors tensors() const;
+  Json config() const;
   LoaderConfig loader_config(bool training) const;
 
   Task& task_;
@@ -123,6 +127,12 @@ NamedTensors Run::tensors() const {
   return all;
 }
 
+Json Run::config() const {
+  Json config = run_.config.is_object() ? run_.config : Json::object();
+  config["options"] = options_.to_json();
+  return config;
+}
+
 void Run::save() {
   if (last_saved_ == result_.steps) return;
   result_.seconds = seconds_before_ + watch_.seconds();
@@ -133,8 +143,9 @@ void Run::save() {
                      {"epoch_weight", epoch_weight_},
                      {"evaluations_without_gain", evaluations_without_gain_},
                      {"has_best", has_best_},
+                     {"adam_steps", adam_.steps()},
                      {"metrics_bytes", metrics_->bytes()},
-                     {"options", options_.to_json()}});
+                     {"config", config()}});
   last_saved_ = result_.steps;
   checkpoints_.prune(options_.keep, has_best_ ? std::vector<int64_t>{result_.best_step} : std::vector<int64_t>{});
 }
@@ -157,9 +168,7 @@ void Run::resume() {
   if (run_.resume) {
     const auto warn = [](const std::string& line) { std::fprintf(stderr, "duet: warning: %s\n", line.c_str()); };
     if (const auto loaded = checkpoints_.load_newest(warn)) {
-      check(loaded->state.at("options") == options_.to_json(), "resume", run_.directory,
-            " was started with other training options; repeat them or use another --out. Then: ",
-            loaded->state["options"].dump(), ", now: ", options_.to_json().dump());
+      check_same_run(loaded->state.at("config"), config(), run_.directory);
       restore(loaded->tensors, tensors());
       result_ = StageResult::from_json(loaded->state.at("result"));
       epoch_loss_ = loaded->state.at("epoch_loss");
@@ -167,30 +176,33 @@ void Run::resume() {
       evaluations_without_gain_ = loaded->state.at("evaluations_without_gain");
       has_best_ = loaded->state.at("has_best");
       metrics_bytes = loaded->state.at("metrics_bytes");
-      adam_.set_steps(result_.steps);
+      adam_.set_steps(loaded->state.at("adam_steps"));
       seconds_before_ = result_.seconds;
       last_saved_ = result_.steps;
       std::fprintf(stderr, "%s: resuming after step %lld of %lld\n", run_.label.c_str(),
                    static_cast<long long>(result_.steps), static_cast<long long>(total_steps_));
     }
+    checkpoints_.set_aside_after(result_.steps);
   } else {
     check(checkpoints_.steps().empty(), "train", run_.directory,
           " already holds checkpoints; pass --resume to continue them, or another --out");
   }
   metrics_ = std::make_unique<MetricsLog>(run_.directory + "/metrics.jsonl", metrics_bytes);
   tensorboard_ = std::make_unique<TensorBoardWriter>(run_.directory + "/tensorboard");
-  if (result_.steps > 0) tensorboard_->session_start(result_.steps);
+  if (result_.steps > 0) tensorboard_->session_start(result_.steps + 1);
 }
 
 // One optimizer step: micro-batches, each loss weighted by its share, so that they add up to the full batch's mean.
-double Run::step(Loader& loader) {
+// Returns it, or nothing when there is nothing to learn from: every sample was bad and skipped, or no token masked.
+std::optional<double> Run::step(Loader& loader) {
+  gradient_norm_ = 0;
   const Batch batch = loader.next();
-  if (batch.size() == 0) return 0;  // every sample was bad and skipped
+  if (batch.size() == 0) return std::nullopt;
   const std::vector<Batch> parts = split_batch(batch, options_.batch);
   double total_weight = 0, loss_sum = 0;
   for (const Batch& part : parts) total_weight += task_.weight(part);
   task_.store().clear_gradients();
-  if (total_weight == 0) return 0;  // nothing was masked in this batch
+  if (total_weight == 0) return std::nullopt;
   const RandomKey key = RandomKey{options_.seed, 2}.child(static_cast<uint64_t>(result_.steps));
   for (size_t i = 0; i < parts.size(); ++i) {
     const double share = task_.weight(parts[i]) / total_weight;
@@ -223,6 +235,8 @@ void Run::finish_epoch() {
 void Run::evaluate(Progress& progress) {
   Loader loader(validation_, loader_config(false));
   const Evaluation evaluation = task_.evaluate(loader);
+  check(std::isfinite(evaluation.loss), "train", "the validation loss became ", evaluation.loss, " at step ",
+        result_.steps, "; try a smaller --lr or --clip 1");
   const double epoch = static_cast<double>(result_.steps) / static_cast<double>(steps_per_epoch_);
   Json line{{"step", result_.steps}, {"epoch", epoch}};
   for (const auto& [name, value] : evaluation.metrics.items()) {
@@ -255,12 +269,12 @@ void Run::use_best() {
 
 StageResult Run::go() {
   make_directories(run_.directory);
-  write_file_atomically(run_.directory + "/config.json", run_.config.dump(2) + "\n");
   reset_peak_rss();
   resume();
-  const std::string card = "```\n" + run_.config.dump(2) + "\n```";
+  const std::string description = config().dump(2);
+  write_file_atomically(run_.directory + "/config.json", description + "\n");
   if (result_.steps == 0) {
-    tensorboard_->text("config", 0, card);
+    tensorboard_->text("config", 0, "```\n" + description + "\n```");
     for (const auto& [caption, png] : run_.example_images) tensorboard_->image(caption, 0, png);
     tensorboard_->hparams_start(options_.to_json(), {"train/loss", "validation/loss", "validation/accuracy"});
   }
@@ -269,19 +283,19 @@ StageResult Run::go() {
   while (result_.steps < total_steps_ && !result_.stopped_early) {
     const int64_t seen = result_.samples_seen;
     const double rate = schedule_.at(result_.steps);
-    const double loss = step(loader);
+    const std::optional<double> loss = step(loader);
     ++result_.steps;
     metrics_->write(
         {{"step", result_.steps},
-         {"loss", loss},
+         {"loss", loss ? Json(*loss) : Json()},
          {"lr", rate * options_.lr},
          {"gradient_norm", gradient_norm_},
          {"samples_seen", result_.samples_seen},
          {"time",
           {{"seconds", seconds_before_ + watch_.seconds()}, {"samples_per_second", progress.samples_per_second()}}}});
-    tensorboard_->scalar("train/loss", result_.steps, loss);
+    if (loss) tensorboard_->scalar("train/loss", result_.steps, *loss);
     tensorboard_->scalar("train/lr", result_.steps, rate * options_.lr);
-    progress.update(result_.steps, result_.samples_seen - seen, loss, rate * options_.lr);
+    progress.update(result_.steps, result_.samples_seen - seen, loss.value_or(0), rate * options_.lr);
     const bool last = result_.steps == total_steps_;
     if (result_.steps % steps_per_epoch_ == 0 || last) finish_epoch();
     if (validation_ && (result_.steps % eval_every_ == 0 || last)) {
@@ -334,11 +348,33 @@ StageResult StageResult::from_json(const Json& json) {
   return r;
 }
 
+void check_same_run(const Json& before, const Json& config, const std::string& directory) {
+  // How the program was called and where its files lie does not matter; the data's fingerprint does.
+  const auto identity = [](const Json& json, const std::string& key) {
+    Json part = json.value(key, Json());
+    if (key == "command" || key == "vocab" || key == "vision_from" || key == "text_from") return Json();
+    if (key == "data" && part.is_array())
+      for (Json& dataset : part) dataset.erase("directory");
+    return part;
+  };
+  for (const auto& [key, unused] : config.items()) {
+    const Json then = identity(before, key), now = identity(config, key);
+    const Json changes = Json::diff(then, now);
+    if (changes.empty()) continue;
+    const auto path = changes[0].at("path").get<std::string>();
+    const Json::json_pointer pointer(path);
+    const auto shown = [&](const Json& json) { return json.contains(pointer) ? json[pointer].dump() : "nothing"; };
+    fail("resume", directory, " was started with another ", key, path, ": ", shown(then), ", now ", shown(now),
+         "; repeat the settings or use another --out");
+  }
+}
+
 StageResult train(Task& task, const std::shared_ptr<const SampleSource>& training,
                   const std::shared_ptr<const SampleSource>& validation, const TrainOptions& options,
-                  const RunOptions& run, const std::string& head_prefix) {
+                  const RunOptions& run, const std::vector<std::string>& heads) {
   options.validate();
-  return Run(task, training, validation, options, run, head_prefix).go();
+  for (const std::string& pattern : options.freeze) task.store().freeze(pattern);
+  return Run(task, training, validation, options, run, heads).go();
 }
 
 }  // namespace duet::train

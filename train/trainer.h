@@ -32,11 +32,15 @@ struct RunOptions {
   std::vector<std::pair<std::string, std::string>> example_images;  // caption and PNG, for TensorBoard
 };
 
-// Trains the task's parameters and leaves them at the best validation result (at the last step without validation).
+// Trains the task's parameters, but for those that --freeze names, and leaves them at the best validation result (at
+// the last step without validation). Parameters under one of `heads` take --head-lr.
 // Writes checkpoints with each evaluation, on save-every, and on SIGINT or SIGTERM, after which it throws Interrupted.
 // A resumed run goes on as if it had never stopped, to the bit.
 StageResult train(Task& task, const std::shared_ptr<const SampleSource>& training,
                   const std::shared_ptr<const SampleSource>& validation, const TrainOptions& options,
-                  const RunOptions& run, const std::string& head_prefix = "classifier");
+                  const RunOptions& run, const std::vector<std::string>& heads = {"classifier"});
+
+// What a resumed run must share with its beginning; throws Error naming what differs. `config` is a RunOptions::config.
+void check_same_run(const Json& before, const Json& config, const std::string& directory);
 
 }  // namespace duet::train
