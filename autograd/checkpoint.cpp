@@ -1,10 +1,19 @@
 #include "duet/autograd/checkpoint.h"
 
+#include <algorithm>
+
 #include "duet/autograd/engine.h"
 #include "duet/autograd/grad_mode.h"
 #include "duet/autograd/node.h"
 
 namespace duet {
+namespace {
+
+bool contains(const std::vector<Variable>& variables, const Variable& wanted) {
+  return std::any_of(variables.begin(), variables.end(), [&](const Variable& v) { return v.id() == wanted.id(); });
+}
+
+}  // namespace
 
 Variable recompute(const std::function<Variable(const std::vector<Variable>&)>& segment,
                    const std::vector<Variable>& inputs) {
@@ -15,33 +24,33 @@ Variable recompute(const std::function<Variable(const std::vector<Variable>&)>& 
   Tensor y;
   {
     const NoGrad no_grad;
-    const LeafRecorder recorder;
+    const UseRecorder recorder;
     y = segment(inputs).data();
-    for (const Variable& leaf : recorder.leaves()) {
-      bool is_input = false;
-      for (const Variable& input : inputs) is_input |= input.id() == leaf.id();
-      if (!is_input) all.push_back(leaf);
+    for (const Variable& used : recorder.touched()) {
+      if (contains(inputs, used)) continue;
+      check(used.is_leaf(), "recompute", "the segment uses ", used,
+            ", which another op computed, without having it as an input; pass it as one");
+      all.push_back(used);
     }
   }
   const size_t count = inputs.size();
   return Variable::from_op("recompute", y, all, [segment, all, count](const Tensor& dy, GradientSink& sink) {
+    // Computed inputs are replaced by leaves, so that the inner pass ends there. Leaves stay themselves: the segment
+    // may also reach them by other ways than its arguments.
     std::vector<Variable> fresh, targets;
-    for (size_t i = 0; i < all.size(); ++i) {
-      if (i < count) {
-        fresh.emplace_back(all[i].data(), all[i].requires_grad());
-        targets.push_back(fresh.back());
-      } else {
-        targets.push_back(all[i]);
-      }
-    }
+    for (const Variable& v : all) targets.push_back(v.is_leaf() ? v : Variable(v.data(), v.requires_grad()));
+    fresh.assign(targets.begin(), targets.begin() + static_cast<std::ptrdiff_t>(count));
     Variable again;
     {
       const EnableGrad record;
       again = segment(fresh);
     }
     const std::vector<Tensor> results = gradients({again}, {dy}, targets);
-    for (size_t i = 0; i < results.size(); ++i)
-      if (results[i].defined()) sink.add(i, results[i]);
+    for (size_t i = 0; i < results.size(); ++i) {
+      // A leaf that was passed twice has got its whole gradient at its first place.
+      const std::vector<Variable> earlier(targets.begin(), targets.begin() + static_cast<std::ptrdiff_t>(i));
+      if (results[i].defined() && !contains(earlier, targets[i])) sink.add(i, results[i]);
+    }
   });
 }
 

@@ -33,7 +33,7 @@ struct Engine {
     int waiting = 0;
   };
 
-  // Keys are shared handles, because a node must survive until it has run.
+  // A node that has not run is kept alive by the root or by a consumer's inputs, and by `ready` once it is its turn.
   std::unordered_map<Node*, Pending> pending;
   std::unordered_map<const void*, Leaf> leaves;
   std::vector<std::shared_ptr<Node>> ready;
@@ -132,12 +132,16 @@ void backward(const Variable& root, const Tensor& seed) {
 std::vector<Tensor> gradients(const std::vector<Variable>& roots, const std::vector<Tensor>& seeds,
                               const std::vector<Variable>& targets) {
   check(roots.size() == seeds.size(), "gradients", roots.size(), " roots but ", seeds.size(), " seeds");
+  for (size_t i = 0; i < roots.size(); ++i)
+    check(roots[i].defined() && seeds[i].defined() && seeds[i].shape() == roots[i].shape() &&
+              seeds[i].dtype() == roots[i].dtype(),
+          "gradients", "seed ", seeds[i], " for root ", roots[i]);
+  for (const Variable& target : targets) check(target.is_leaf(), "gradients", "targets must be leaves");
   Engine engine;
   engine.into_leaves = false;
   engine.run(roots, seeds);
   std::vector<Tensor> results;
   for (const Variable& target : targets) {
-    check(target.is_leaf(), "gradients", "targets must be leaves");
     const auto it = engine.leaves.find(target.id());
     results.push_back(it == engine.leaves.end() ? Tensor() : it->second.gradient);
   }

@@ -10,6 +10,11 @@ namespace duet {
 
 // One executed op: its inputs and how to run it backwards.
 struct Node {
+  Node() = default;
+  ~Node();
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
   const char* op = "";
   std::vector<Variable> inputs;
   MultiBackwardFunction backward;  // emptied once run, which frees the saved activations
@@ -25,18 +30,18 @@ struct Variable::State {
   std::vector<GradientHook> hooks;
 };
 
-// Collects the trainable leaves that ops touch on this thread while gradients are off, so that recomputation knows
-// which parameters its segment depends on.
-class LeafRecorder {
+// Collects the variables that need a gradient and that ops touch on this thread while gradients are off, so that
+// recomputation knows what its segment depends on.
+class UseRecorder {
  public:
-  LeafRecorder();
-  ~LeafRecorder();
+  UseRecorder();
+  ~UseRecorder();
   static void touch(const std::vector<Variable>& inputs);
-  const std::vector<Variable>& leaves() const { return leaves_; }
+  const std::vector<Variable>& touched() const { return touched_; }
 
  private:
-  LeafRecorder* previous_;
-  std::vector<Variable> leaves_;
+  UseRecorder* previous_;
+  std::vector<Variable> touched_;
 };
 
 }  // namespace duet

@@ -8,7 +8,7 @@
 namespace duet {
 namespace {
 
-thread_local LeafRecorder* recorder = nullptr;
+thread_local UseRecorder* recorder = nullptr;
 
 bool any_requires_grad(const std::vector<Variable>& inputs) {
   return std::any_of(inputs.begin(), inputs.end(), [](const Variable& v) { return v.defined() && v.requires_grad(); });
@@ -16,20 +16,39 @@ bool any_requires_grad(const std::vector<Variable>& inputs) {
 
 }  // namespace
 
-LeafRecorder::LeafRecorder() : previous_(recorder) {
+UseRecorder::UseRecorder() : previous_(recorder) {
   recorder = this;
 }
-LeafRecorder::~LeafRecorder() {
+UseRecorder::~UseRecorder() {
   recorder = previous_;
 }
 
-void LeafRecorder::touch(const std::vector<Variable>& inputs) {
-  for (LeafRecorder* r = recorder; r != nullptr; r = r->previous_)
+void UseRecorder::touch(const std::vector<Variable>& inputs) {
+  for (UseRecorder* r = recorder; r != nullptr; r = r->previous_)
     for (const Variable& v : inputs) {
-      if (!v.defined() || !v.is_leaf() || !v.requires_grad()) continue;
+      if (!v.defined() || !v.requires_grad()) continue;
       const auto same = [&](const Variable& seen) { return seen.id() == v.id(); };
-      if (std::none_of(r->leaves_.begin(), r->leaves_.end(), same)) r->leaves_.push_back(v);
+      if (std::none_of(r->touched_.begin(), r->touched_.end(), same)) r->touched_.push_back(v);
     }
+}
+
+// A graph is as deep as the model is long: nodes that only this one keeps alive are taken apart in a loop, because
+// their destructors calling each other would overflow the stack.
+Node::~Node() {
+  std::vector<std::shared_ptr<Node>> doomed;
+  const auto take_apart = [&](Node& node) {
+    node.backward = nullptr;  // its captures may hold the inputs as well
+    for (Variable& input : node.inputs)
+      if (input.state_ && input.state_.use_count() == 1 && input.state_->node)
+        doomed.push_back(std::move(input.state_->node));
+    node.inputs.clear();
+  };
+  take_apart(*this);
+  while (!doomed.empty()) {
+    const std::shared_ptr<Node> node = std::move(doomed.back());
+    doomed.pop_back();
+    if (node.use_count() == 1) take_apart(*node);
+  }
 }
 
 Variable::Variable(Tensor data, bool requires_grad) : state_(std::make_shared<State>()) {
@@ -44,7 +63,7 @@ std::vector<Variable> Variable::from_op(const char* op, std::vector<Tensor> ys, 
   std::vector<Variable> results;
   for (Tensor& y : ys) results.emplace_back(std::move(y));
   if (!grad_enabled()) {
-    LeafRecorder::touch(inputs);
+    UseRecorder::touch(inputs);
     return results;
   }
   if (!any_requires_grad(inputs)) return results;
@@ -86,6 +105,7 @@ bool Variable::is_leaf() const {
 
 void Variable::set_requires_grad(bool value) {
   check(is_leaf(), "variable", "only a leaf can change requires_grad");
+  check(!value || is_floating(dtype()), "variable", "only floating tensors have gradients, got ", data());
   state_->requires_grad = value;
 }
 
@@ -95,7 +115,8 @@ const Tensor& Variable::gradient() const {
 }
 
 void Variable::set_gradient(Tensor gradient) {
-  check(gradient.shape() == shape() && gradient.dtype() == dtype(), "variable", "gradient ", gradient, " for ", data());
+  check(gradient.defined() && gradient.shape() == shape() && gradient.dtype() == dtype(), "variable", "gradient ",
+        gradient, " for ", data());
   state_->gradient = std::move(gradient);
 }
 
@@ -103,6 +124,7 @@ void Variable::clear_gradient() {
   state_->gradient = Tensor();
 }
 void Variable::add_hook(GradientHook hook) {
+  check(is_leaf(), "variable", "only leaves have hooks, nothing else keeps its gradient");
   state_->hooks.push_back(std::move(hook));
 }
 

@@ -49,7 +49,7 @@ class Variable {
   const Tensor& gradient() const;
   void set_gradient(Tensor gradient);
   void clear_gradient();
-  void add_hook(GradientHook hook);
+  void add_hook(GradientHook hook);  // leaves only
 
   // The same data as a new leaf outside the graph.
   Variable detach() const { return Variable(data()); }
@@ -61,6 +61,7 @@ class Variable {
 
  private:
   friend struct Engine;
+  friend struct Node;
   struct State;
   std::shared_ptr<State> state_;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
+#include <limits>
 
 #include "duet/core/error.h"
 
@@ -27,6 +28,7 @@ size_t CachingAllocator::size_class(size_t bytes) {
 }
 
 void* CachingAllocator::allocate(size_t bytes) {
+  check(bytes <= std::numeric_limits<size_t>::max() / 4, "allocator", "out of memory: ", bytes, " bytes wanted");
   const size_t size = size_class(bytes);
   const std::lock_guard lock(mutex_);
   ++stats_.requests;
@@ -37,6 +39,10 @@ void* CachingAllocator::allocate(size_t bytes) {
     blocks.pop_back();
   } else {
     block = std::aligned_alloc(alignment, size);
+    if (block == nullptr) {
+      free_cached();  // blocks of other sizes may be what is missing
+      block = std::aligned_alloc(alignment, size);
+    }
     check(block != nullptr, "allocator", "out of memory: ", size, " bytes wanted, ", stats_.in_use_bytes,
           " bytes in use; try a smaller --batch or --accumulate");
     ++stats_.system_allocations;
@@ -61,6 +67,10 @@ void CachingAllocator::release(void* block, size_t bytes) {
 
 void CachingAllocator::trim() {
   const std::lock_guard lock(mutex_);
+  free_cached();
+}
+
+void CachingAllocator::free_cached() {
   for (auto& [size, blocks] : cached_) {
     for (void* block : blocks) std::free(block);
     stats_.reserved_bytes -= static_cast<int64_t>(size * blocks.size());

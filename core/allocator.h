@@ -21,7 +21,7 @@ struct AllocatorStats {
 class CachingAllocator {
  public:
   ~CachingAllocator();
-  void* allocate(size_t bytes);  // throws Error when the system has no memory left
+  void* allocate(size_t bytes);  // throws Error when the system has no memory left, even without the cache
   void release(void* block, size_t bytes);
   void trim();  // gives cached blocks back to the system
   AllocatorStats stats() const;
@@ -29,6 +29,7 @@ class CachingAllocator {
 
  private:
   static size_t size_class(size_t bytes);
+  void free_cached();  // the mutex is held
 
   mutable std::mutex mutex_;
   std::map<size_t, std::vector<void*>> cached_;

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <string_view>
+#include <utility>
+
 #include "duet/core/tensor.h"
 
 namespace duet {
@@ -35,17 +38,22 @@ void dispatch_all(DType dtype, F&& f) {
 }
 
 // Calls f(context, Type<T>{}) for the tensor's backend and floating element type: the one place that chooses kernels.
+// `where` names the op in errors.
 template <class F>
-void dispatch(const Tensor& tensor, F&& f) {
-  check(tensor.device().kind == DeviceKind::cpu, "dispatch", "no kernels for ", tensor.device(), " in this build");
+void dispatch(std::string_view where, const Tensor& tensor, F&& f) {
+  check(tensor.device().kind == DeviceKind::cpu, where, "no kernels for ", tensor.device(), " in this build");
   switch (tensor.dtype()) {
     case DType::f32:
       return f(CpuContext{}, Type<float>{});
     case DType::f64:
       return f(CpuContext{}, Type<double>{});
     default:
-      fail("dispatch", "no CPU kernel for ", tensor, "; use float32 or float64");
+      fail(where, "no CPU kernel for ", tensor, "; use float32 or float64");
   }
+}
+template <class F>
+void dispatch(const Tensor& tensor, F&& f) {
+  dispatch("dispatch", tensor, std::forward<F>(f));
 }
 
 // Calls f(const Index*) for token ids and labels, which may be int32 or int64.

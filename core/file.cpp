@@ -29,7 +29,8 @@ std::string read_file(const std::string& path) {
   struct stat info {};
   check(::fstat(file.fd, &info) == 0, "file", "cannot read ", path, ": ", std::strerror(errno));
   check(!S_ISDIR(info.st_mode), "file", path, " is a directory, a file was expected");
-  std::string bytes(static_cast<size_t>(info.st_size), '\0');
+  // One byte more than the file has, so that its end is seen without growing (and copying) the buffer.
+  std::string bytes(static_cast<size_t>(info.st_size) + 1, '\0');
   size_t done = 0;
   for (;;) {
     if (done == bytes.size()) bytes.resize(done + 65536);  // pipes and files that grow

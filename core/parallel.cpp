@@ -2,6 +2,9 @@
 
 #include <omp.h>
 
+#include <exception>
+#include <vector>
+
 #include "duet/core/error.h"
 
 namespace duet {
@@ -20,8 +23,19 @@ int threads() {
 }
 
 void detail::run_chunks(int64_t chunks, void (*body)(void*, int64_t), void* state) {
-#pragma omp parallel for schedule(static, 1) num_threads(static_cast <int>(chunks))
-  for (int64_t i = 0; i < chunks; ++i) body(state, i);
+  // An exception must not leave an OpenMP region.
+  std::vector<std::exception_ptr> thrown(static_cast<size_t>(chunks));
+  // Always the full team, even for fewer chunks: OpenMP ends and restarts threads when the team size changes.
+#pragma omp parallel for schedule(static, 1) num_threads(thread_count)
+  for (int64_t i = 0; i < chunks; ++i) {
+    try {
+      body(state, i);
+    } catch (...) {
+      thrown[static_cast<size_t>(i)] = std::current_exception();
+    }
+  }
+  for (const std::exception_ptr& e : thrown)
+    if (e) std::rethrow_exception(e);
 }
 
 }  // namespace duet

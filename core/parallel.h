@@ -14,7 +14,8 @@ void run_chunks(int64_t chunks, void (*body)(void*, int64_t), void* state);
 }
 
 // Calls f(begin, end) over a fixed partition of [0, n) into at most threads() chunks of at least `grain` items. The
-// partition depends on n, grain and the thread count only, so results repeat bit for bit. f must not throw.
+// partition depends on n, grain and the thread count only, so results repeat bit for bit. When f throws, the other
+// chunks still run and the exception of the first chunk (in order) comes out. Inside f, threads() is 1.
 template <class F>
 void parallel_for(int64_t n, int64_t grain, F&& f) {
   if (n <= 0) return;

@@ -1,5 +1,6 @@
 #include "duet/core/philox.h"
 
+#include "duet/core/error.h"
 #include "duet/core/hash.h"
 
 namespace duet {
@@ -31,6 +32,7 @@ uint32_t Random::next() {
 }
 
 uint64_t Random::below(uint64_t n) {
+  check(n > 0, "random", "a number below 0 was asked for");
   // Rejection keeps it exactly uniform: numbers under 2^64 mod n are drawn again.
   const uint64_t floor = (0 - n) % n;
   for (;;) {

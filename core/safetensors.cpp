@@ -121,6 +121,9 @@ SafetensorsFile SafetensorsFile::open(const std::string& path) {
   check(8 + header_size <= bytes.size(), "safetensors", path, ": InvalidHeaderLength: ", header_size,
         " bytes, but the file has ", bytes.size());
   file.data_start_ = 8 + header_size;
+  // The JSON library skips a byte-order mark; the format allows JSON white space only.
+  check(!std::string_view(bytes).substr(8, header_size).starts_with("\xEF\xBB\xBF"), "safetensors", path,
+        ": InvalidHeaderDeserialization: the header begins with a byte-order mark");
   Json header;
   try {
     header = parse_json(std::string_view(bytes).substr(8, header_size), path);
@@ -172,6 +175,8 @@ const SafetensorsFile::Entry& SafetensorsFile::entry(const std::string& name) co
 
 Tensor SafetensorsFile::load(const std::string& name) const {
   const Entry& e = entry(name);
+  check(e.shape.size() <= Shape::max_rank, "safetensors", path_, ": tensor ", name, " has ", e.shape.size(),
+        " dimensions, at most ", Shape::max_rank, " can be loaded");
   Shape shape;
   for (const int64_t dim : e.shape) shape.append(dim);
   // The file does not promise alignment, so elements are copied, never looked at in place.
@@ -207,6 +212,8 @@ void save_safetensors(const std::string& path, const std::vector<std::pair<std::
   uint64_t offset = 0;
   for (const auto* entry : order) {
     const auto& [name, tensor] = *entry;
+    check(tensor.defined(), "safetensors", path, ": tensor ", name, " was never given a value");
+    check(name != "__metadata__", "safetensors", path, ": a tensor may not be named __metadata__");
     check(!header.contains(name), "safetensors", path, ": two tensors are named ", name);
     Json shape = Json::array();
     for (int i = 0; i < tensor.rank(); ++i) shape.push_back(tensor.dim(i));
@@ -214,7 +221,12 @@ void save_safetensors(const std::string& path, const std::vector<std::pair<std::
         {"dtype", file_name(tensor.dtype())}, {"shape", shape}, {"data_offsets", {offset, offset + tensor.bytes()}}};
     offset += tensor.bytes();
   }
-  std::string text_header = header.dump();
+  std::string text_header;
+  try {
+    text_header = header.dump();
+  } catch (const Json::exception& e) {
+    fail("safetensors", path, ": a name or the metadata is not UTF-8: ", e.what());
+  }
   text_header.resize((text_header.size() + 7) / 8 * 8, ' ');
   check(text_header.size() <= max_header, "safetensors", path, ": HeaderTooLarge: ", text_header.size(), " bytes");
   const uint64_t size = text_header.size();

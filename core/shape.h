@@ -34,10 +34,11 @@ class Shape {
   }
 
   int64_t numel() const { return product(0, rank_); }
-  // Product of the dimensions in [begin, end).
+  // Product of the dimensions in [begin, end). Throws Error when it does not fit into 63 bits.
   int64_t product(int begin, int end) const {
     int64_t n = 1;
-    for (int i = begin; i < end; ++i) n *= dims_[static_cast<size_t>(i)];
+    for (int i = begin; i < end; ++i)
+      check(!__builtin_mul_overflow(n, dims_[static_cast<size_t>(i)], &n), "shape", *this, " is too large to count");
     return n;
   }
 

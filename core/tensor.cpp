@@ -46,6 +46,7 @@ void Tensor::fill(double value) const {
 }
 
 double Tensor::at(int64_t i) const {
+  check_defined();
   check(i >= 0 && i < numel(), "tensor", "element ", i, " of ", *this);
   double value = 0;
   dispatch_all(dtype_, [&]<class T>(Type<T>) { value = convert<double>(data<T>()[i]); });
@@ -58,6 +59,7 @@ double Tensor::item() const {
 }
 
 Tensor Tensor::reshape(const Shape& shape) const {
+  check_defined();
   check(shape.numel() == numel(), "reshape", *this, " does not fit ", shape);
   Tensor result = *this;
   result.shape_ = shape;
@@ -65,6 +67,7 @@ Tensor Tensor::reshape(const Shape& shape) const {
 }
 
 Tensor Tensor::rows_view(int64_t begin, int64_t end) const {
+  check_defined();
   check(rank() >= 1 && 0 <= begin && begin <= end && end <= dim(0), "rows_view", "rows [", begin, ", ", end, ") of ",
         *this);
   Tensor result = *this;
@@ -74,17 +77,20 @@ Tensor Tensor::rows_view(int64_t begin, int64_t end) const {
 }
 
 Tensor Tensor::clone() const {
+  check_defined();
   Tensor result = empty(shape_, dtype_, device_);
   std::memcpy(result.raw(), raw(), bytes());
   return result;
 }
 
 void Tensor::copy_from(const Tensor& source) const {
-  check(source.shape() == shape_ && source.dtype() == dtype_, "copy", "from ", source, " to ", *this);
+  check(defined() && source.defined() && source.shape() == shape_ && source.dtype() == dtype_, "copy", "from ", source,
+        " to ", *this);
   std::memcpy(raw(), source.raw(), bytes());
 }
 
 Tensor Tensor::to(DType dtype) const {
+  check_defined();
   if (dtype == dtype_) return *this;
   Tensor result = empty(shape_, dtype, device_);
   dispatch_all(dtype_, [&]<class From>(Type<From>) {

@@ -44,11 +44,17 @@ class Tensor {
   int64_t numel() const { return shape_.numel(); }
   DType dtype() const { return dtype_; }
   Device device() const { return device_; }
-  size_t bytes() const { return static_cast<size_t>(numel()) * size_of(dtype_); }
+  size_t bytes() const {
+    size_t result = 0;
+    check(!__builtin_mul_overflow(static_cast<size_t>(numel()), size_of(dtype_), &result), "tensor", *this,
+          " is too large to count its bytes");
+    return result;
+  }
 
-  // Elements; throws Error when T is not the tensor's dtype.
+  // Elements; throws Error when T is not the tensor's dtype, and for a tensor that was never given memory.
   template <class T>
   T* data() const {
+    check_defined();
     check(dtype_of<T>() == dtype_, "tensor", "read as ", dtype_of<T>(), " but holds ", dtype_);
     return reinterpret_cast<T*>(raw());
   }
@@ -78,6 +84,8 @@ class Tensor {
   bool unique() const { return storage_.use_count() == 1; }
 
  private:
+  void check_defined() const { check(defined(), "tensor", "used before it was given a value"); }
+
   std::shared_ptr<Storage> storage_;
   size_t offset_ = 0;  // bytes
   Shape shape_;

@@ -5,32 +5,34 @@
 namespace duet::ops {
 
 Variable attention(const Variable& qkv, const AttentionOptions& options) {
-  check(qkv.rank() == 3 && options.heads > 0 && qkv.dim(2) % (3 * options.heads) == 0, "attention", "qkv ", qkv,
-        " does not split into query, key and value of ", options.heads, " heads");
-  check(options.dropout >= 0 && options.dropout < 1, "attention", "dropout must be in [0, 1), got ", options.dropout);
+  check(qkv.rank() == 3 && options.heads > 0 && qkv.dim(2) > 0 && qkv.dim(2) % 3 == 0 &&
+            qkv.dim(2) / 3 % options.heads == 0,
+        "attention", "qkv ", qkv, " does not split into query, key and value of ", options.heads, " heads");
+  // Compared as the float that the kernels use: the nearest float to 0.99999999 is 1.
+  const float dropout = static_cast<float>(options.dropout);
+  check(dropout >= 0 && dropout < 1, "attention", "dropout must be in [0, 1), got ", options.dropout);
   const int64_t batch = qkv.dim(0), tokens = qkv.dim(1), width = qkv.dim(2) / 3;
   const AttentionShape s{batch, options.heads, tokens, width / options.heads};
-  const Tensor& mask = options.key_mask;
+  const Tensor mask = options.key_mask;
   check(!mask.defined() || (mask.shape() == Shape{batch, tokens} && mask.dtype() == DType::u8), "attention",
         "key_mask must be ", Shape{batch, tokens}, " uint8, got ", mask);
   const Tensor x = qkv.data();
   const Tensor probabilities = Tensor::empty({batch, s.heads, tokens, tokens}, x.dtype(), x.device());
   const Tensor y = Tensor::empty({batch, tokens, width}, x.dtype(), x.device());
-  const float dropout = static_cast<float>(options.dropout);
   const RandomKey random = options.random;
-  dispatch(x, [&]<class T>(auto context, Type<T>) {
+  dispatch("attention", x, [&]<class T>(auto context, Type<T>) {
     attention_forward<T>(context, s, x.data<T>(), mask.defined() ? mask.data<uint8_t>() : nullptr, dropout, random,
                          probabilities.data<T>(), y.data<T>());
   });
-  return Variable::from_op("attention", y, {qkv},
-                           [x, probabilities, s, dropout, random](const Tensor& dy, GradientSink& sink) {
-                             Tensor dx = empty_like(x);
-                             dispatch(dy, [&]<class T>(auto context, Type<T>) {
-                               attention_backward<T>(context, s, x.data<T>(), probabilities.data<T>(), dy.data<T>(),
-                                                     dropout, random, dx.data<T>());
-                             });
-                             sink.add(0, std::move(dx));
-                           });
+  return Variable::from_op(
+      "attention", y, {qkv}, [x, mask, probabilities, s, dropout, random](const Tensor& dy, GradientSink& sink) {
+        Tensor dx = empty_like(x);
+        dispatch(dy, [&]<class T>(auto context, Type<T>) {
+          attention_backward<T>(context, s, x.data<T>(), mask.defined() ? mask.data<uint8_t>() : nullptr,
+                                probabilities.data<T>(), dy.data<T>(), dropout, random, dx.data<T>());
+        });
+        sink.add(0, std::move(dx));
+      });
 }
 
 }  // namespace duet::ops

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -61,8 +62,8 @@ void attention_forward(CpuContext context, AttentionShape s, const T* qkv, const
 }
 
 template <class T>
-void attention_backward(CpuContext context, AttentionShape s, const T* qkv, const T* probabilities, const T* dy,
-                        float dropout, RandomKey random, T* dqkv) {
+void attention_backward(CpuContext context, AttentionShape s, const T* qkv, const uint8_t* key_mask,
+                        const T* probabilities, const T* dy, float dropout, RandomKey random, T* dqkv) {
   const int64_t n = s.tokens, d = s.head_size, width = s.heads * d, stride = 3 * width;
   const T scale = T(1) / std::sqrt(static_cast<T>(d));
   parallel_for(s.batch * s.heads, 1, [&](int64_t begin, int64_t end) {
@@ -78,6 +79,15 @@ void attention_backward(CpuContext context, AttentionShape s, const T* qkv, cons
         used = dropped.data();
       }
       gemm<T>(context, n, d, n, 1, {used, n, true}, {g, width}, 0, {dv, stride});
+      if (key_mask != nullptr &&
+          std::all_of(key_mask + b * n, key_mask + (b + 1) * n, [](uint8_t m) { return m == 0; })) {
+        // All keys are padding: the even probabilities come from the mask, not from query and key.
+        for (int64_t i = 0; i < n; ++i) {
+          std::fill_n(dq + i * stride, d, T(0));
+          std::fill_n(dk + i * stride, d, T(0));
+        }
+        continue;
+      }
       gemm<T>(context, n, n, d, 1, {g, width}, {v, stride, true}, 0, {dp.data(), n});
       if (dropout > 0) dropout_span<T>(dp.data(), dp.data(), n * n, dropout, random, bh * n * n);
       // Softmax backward: ds = p * (dp - sum(p * dp)), times the score scale.
@@ -95,9 +105,10 @@ void attention_backward(CpuContext context, AttentionShape s, const T* qkv, cons
   });
 }
 
-#define DUET_INSTANTIATE(T)                                                                                           \
-  template void attention_forward<T>(CpuContext, AttentionShape, const T*, const uint8_t*, float, RandomKey, T*, T*); \
-  template void attention_backward<T>(CpuContext, AttentionShape, const T*, const T*, const T*, float, RandomKey, T*);
+#define DUET_INSTANTIATE(T)                                                                                            \
+  template void attention_forward<T>(CpuContext, AttentionShape, const T*, const uint8_t*, float, RandomKey, T*, T*);  \
+  template void attention_backward<T>(CpuContext, AttentionShape, const T*, const uint8_t*, const T*, const T*, float, \
+                                      RandomKey, T*);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(double)
 

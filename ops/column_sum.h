@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+
 #include "duet/core/parallel.h"
 #include "duet/core/tensor.h"
 
@@ -9,9 +11,10 @@ namespace duet::ops {
 // gradients) use it: each column is summed in row order, so the result does not depend on the thread count.
 template <class F>
 void for_column_blocks(int64_t row_count, int64_t width, F&& f) {
-  parallel_for(width, row_count > 64 ? 16 : width, [&](int64_t begin, int64_t end) {
-    for (int64_t r = 0; r < row_count; ++r) f(r, begin, end);
-  });
+  parallel_for(width, std::max<int64_t>(16, (1 << 14) / std::max<int64_t>(row_count, 1)),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t r = 0; r < row_count; ++r) f(r, begin, end);
+               });
 }
 
 // y[c] = sum over rows of x[r][c].

@@ -23,7 +23,7 @@ Variable cross_entropy(const Variable& logits, const Tensor& labels, const Cross
   const Tensor loss = Tensor::empty({}, logits.dtype(), logits.data().device());
   // The gradient is made together with the loss, because both need the same exponentials.
   const Tensor dlogits = empty_like(logits.data());
-  dispatch(loss, [&]<class T>(auto context, Type<T>) {
+  dispatch("cross_entropy", loss, [&]<class T>(auto context, Type<T>) {
     loss.fill(cross_entropy_kernel<T>(context, rows<const T>(logits.data()), targets.data<int64_t>(),
                                       weights.defined() ? weights.data<T>() : nullptr, options.label_smoothing,
                                       options.ignore_index, rows<T>(dlogits)));

@@ -5,15 +5,15 @@
 namespace duet::ops {
 namespace {
 
-Tensor apply(Binary op, const Tensor& a, const Tensor& b) {
+Tensor apply(const char* name, Binary op, const Tensor& a, const Tensor& b) {
   const Tensor y = empty_like(a);
-  dispatch(a, [&]<class T>(auto context, Type<T>) { binary_forward<T>(context, op, a, b, y); });
+  dispatch(name, a, [&]<class T>(auto context, Type<T>) { binary_forward<T>(context, op, a, b, y); });
   return y;
 }
 
-Tensor scaled(const Tensor& x, double factor) {
+Tensor scaled(const char* name, const Tensor& x, double factor) {
   const Tensor y = empty_like(x);
-  dispatch(x, [&]<class T>(auto context, Type<T>) { scale_forward<T>(context, factor, x, y); });
+  dispatch(name, x, [&]<class T>(auto context, Type<T>) { scale_forward<T>(context, factor, x, y); });
   return y;
 }
 
@@ -36,46 +36,48 @@ void check_broadcast(const char* op, const Variable& a, const Variable& b) {
 Variable add(const Variable& a, const Variable& b) {
   check_broadcast("add", a, b);
   const Tensor bd = b.data();
-  return Variable::from_op("add", apply(Binary::add, a.data(), bd), {a, b}, [bd](const Tensor& dy, GradientSink& sink) {
-    sink.add(0, dy);
-    if (sink.needs(1)) sink.add(1, reduce_to(dy, bd));
-  });
+  return Variable::from_op("add", apply("add", Binary::add, a.data(), bd), {a, b},
+                           [bd](const Tensor& dy, GradientSink& sink) {
+                             sink.add(0, dy);
+                             if (sink.needs(1)) sink.add(1, reduce_to(dy, bd));
+                           });
 }
 
 Variable subtract(const Variable& a, const Variable& b) {
   check_broadcast("subtract", a, b);
   const Tensor bd = b.data();
-  return Variable::from_op("subtract", apply(Binary::subtract, a.data(), bd), {a, b},
+  return Variable::from_op("subtract", apply("subtract", Binary::subtract, a.data(), bd), {a, b},
                            [bd](const Tensor& dy, GradientSink& sink) {
                              sink.add(0, dy);
-                             if (sink.needs(1)) sink.add(1, scaled(reduce_to(dy, bd), -1));
+                             if (sink.needs(1)) sink.add(1, scaled("subtract", reduce_to(dy, bd), -1));
                            });
 }
 
 Variable multiply(const Variable& a, const Variable& b) {
   check_broadcast("multiply", a, b);
   const Tensor ad = a.data(), bd = b.data();
-  return Variable::from_op("multiply", apply(Binary::multiply, ad, bd), {a, b},
+  return Variable::from_op("multiply", apply("multiply", Binary::multiply, ad, bd), {a, b},
                            [ad, bd](const Tensor& dy, GradientSink& sink) {
-                             if (sink.needs(0)) sink.add(0, apply(Binary::multiply, dy, bd));
-                             if (sink.needs(1)) sink.add(1, reduce_to(apply(Binary::multiply, dy, ad), bd));
+                             if (sink.needs(0)) sink.add(0, apply("multiply", Binary::multiply, dy, bd));
+                             if (sink.needs(1)) sink.add(1, reduce_to(apply("multiply", Binary::multiply, dy, ad), bd));
                            });
 }
 
 Variable divide(const Variable& a, const Variable& b) {
   check_broadcast("divide", a, b);
-  const Tensor bd = b.data(), y = apply(Binary::divide, a.data(), bd);
+  const Tensor bd = b.data(), y = apply("divide", Binary::divide, a.data(), bd);
   // da = dy / b, db = -dy y / b.
   return Variable::from_op("divide", y, {a, b}, [y, bd](const Tensor& dy, GradientSink& sink) {
-    const Tensor da = apply(Binary::divide, dy, bd);
-    if (sink.needs(1)) sink.add(1, scaled(reduce_to(apply(Binary::multiply, da, y), bd), -1));
+    const Tensor da = apply("divide", Binary::divide, dy, bd);
+    if (sink.needs(1)) sink.add(1, scaled("divide", reduce_to(apply("multiply", Binary::multiply, da, y), bd), -1));
     sink.add(0, da);
   });
 }
 
 Variable scale(const Variable& x, double factor) {
-  return Variable::from_op("scale", scaled(x.data(), factor), {x},
-                           [factor](const Tensor& dy, GradientSink& sink) { sink.add(0, scaled(dy, factor)); });
+  return Variable::from_op(
+      "scale", scaled("scale", x.data(), factor), {x},
+      [factor](const Tensor& dy, GradientSink& sink) { sink.add(0, scaled("scale", dy, factor)); });
 }
 
 }  // namespace duet::ops

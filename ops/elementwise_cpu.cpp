@@ -1,6 +1,7 @@
 #include "duet/ops/column_sum.h"
 #include "duet/ops/elementwise.h"
 #include "duet/ops/map.h"
+#include "duet/ops/reduce.h"
 
 namespace duet::ops {
 namespace {
@@ -35,9 +36,11 @@ void binary_forward(CpuContext, Binary op, const Tensor& a, const Tensor& b, con
 }
 
 template <class T>
-void sum_leading(CpuContext, const Tensor& x, const Tensor& y) {
+void sum_leading(CpuContext context, const Tensor& x, const Tensor& y) {
   const int64_t width = y.numel();
   if (width == 0) return;
+  // The gradient of a scalar: one long sum, in double rather than one float after the other.
+  if (width == 1) return sum_rows_forward<T>(context, {x.data<T>(), 1, x.numel()}, 1, y.data<T>());
   column_sum<T>({x.data<T>(), x.numel() / width, width}, y.data<T>());
 }
 

@@ -14,7 +14,7 @@ Variable embedding(const Tensor& ids, const Variable& weight, int64_t padding_id
     for (int64_t i = 0; i < count; ++i)
       check(id[i] >= 0 && id[i] < vocabulary, "embedding", "id ", id[i], " at position ", i,
             " is outside the vocabulary of ", vocabulary);
-    dispatch(wd, [&]<class T>(auto context, Type<T>) {
+    dispatch("embedding", wd, [&]<class T>(auto context, Type<T>) {
       embedding_forward<T>(context, id, count, rows<const T>(wd), y.data<T>());
     });
   });

@@ -6,7 +6,7 @@ namespace duet::ops {
 
 Variable exp(const Variable& x) {
   const Tensor y = empty_like(x.data());
-  dispatch(y, [&]<class T>(auto context, Type<T>) { exp_forward<T>(context, x.data(), y); });
+  dispatch("exp", y, [&]<class T>(auto context, Type<T>) { exp_forward<T>(context, x.data(), y); });
   // Only y is kept: dx = dy * y.
   return Variable::from_op("exp", y, {x}, [y](const Tensor& dy, GradientSink& sink) {
     Tensor dx = empty_like(dy);

@@ -6,7 +6,7 @@ namespace duet::ops {
 
 Variable gelu(const Variable& x, bool tanh_approximation) {
   const Tensor xd = x.data(), y = empty_like(xd);
-  dispatch(xd, [&]<class T>(auto context, Type<T>) { gelu_forward<T>(context, tanh_approximation, xd, y); });
+  dispatch("gelu", xd, [&]<class T>(auto context, Type<T>) { gelu_forward<T>(context, tanh_approximation, xd, y); });
   return Variable::from_op("gelu", y, {x}, [xd, tanh_approximation](const Tensor& dy, GradientSink& sink) {
     Tensor dx = empty_like(dy);
     dispatch(dy, [&]<class T>(auto context, Type<T>) { gelu_backward<T>(context, tanh_approximation, xd, dy, dx); });

@@ -4,13 +4,13 @@
 
 namespace duet::ops {
 
-// y = x / max(|x|, eps) over the last dimension; eps only guards zero vectors. (..., C) -> (..., C).
+// y = x / max(|x|, eps) over the last dimension, eps > 0; it guards zero vectors. (..., C) -> (..., C).
 Variable l2_normalize(const Variable& x, double eps = 1e-12);
 
 template <class T>
 void l2_normalize_forward(CpuContext, Rows<const T> x, T eps, Rows<T> y, T* inverse_norm);
-// dx = (dy - y (y . dy)) / |x|.
+// dx = (dy - y (y . dy)) / |x|, and dy / eps where eps took the place of the norm.
 template <class T>
-void l2_normalize_backward(CpuContext, Rows<const T> y, const T* inverse_norm, Rows<const T> dy, Rows<T> dx);
+void l2_normalize_backward(CpuContext, Rows<const T> y, const T* inverse_norm, T eps, Rows<const T> dy, Rows<T> dx);
 
 }  // namespace duet::ops

@@ -20,12 +20,13 @@ void l2_normalize_forward(CpuContext, Rows<const T> x, T eps, Rows<T> y, T* inve
 }
 
 template <class T>
-void l2_normalize_backward(CpuContext, Rows<const T> y, const T* inverse_norm, Rows<const T> dy, Rows<T> dx) {
+void l2_normalize_backward(CpuContext, Rows<const T> y, const T* inverse_norm, T eps, Rows<const T> dy, Rows<T> dx) {
   parallel_for(y.count, 1 + (1 << 14) / y.width, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       T dot = 0;
 #pragma omp simd reduction(+ : dot)
       for (int64_t c = 0; c < y.width; ++c) dot += y.row(r)[c] * dy.row(r)[c];
+      if (inverse_norm[r] == T(1) / eps) dot = 0;
       for (int64_t c = 0; c < y.width; ++c) dx.row(r)[c] = (dy.row(r)[c] - y.row(r)[c] * dot) * inverse_norm[r];
     }
   });
@@ -33,7 +34,7 @@ void l2_normalize_backward(CpuContext, Rows<const T> y, const T* inverse_norm, R
 
 #define DUET_INSTANTIATE(T)                                                         \
   template void l2_normalize_forward<T>(CpuContext, Rows<const T>, T, Rows<T>, T*); \
-  template void l2_normalize_backward<T>(CpuContext, Rows<const T>, const T*, Rows<const T>, Rows<T>);
+  template void l2_normalize_backward<T>(CpuContext, Rows<const T>, const T*, T, Rows<const T>, Rows<T>);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(double)
 

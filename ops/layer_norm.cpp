@@ -18,12 +18,12 @@ struct Saved {
   Tensor x, mean, rstd, weight;
 };
 
-Saved forward(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias, double eps,
-              const Tensor& y) {
+Saved forward(const char* op, const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias,
+              double eps, const Tensor& y) {
   const int64_t count = rows_of(x);
   Saved saved{residual.defined() ? empty_like(x) : x, Tensor::empty({count}, x.dtype(), x.device()),
               Tensor::empty({count}, x.dtype(), x.device()), weight};
-  dispatch(x, [&]<class T>(auto context, Type<T>) {
+  dispatch(op, x, [&]<class T>(auto context, Type<T>) {
     layer_norm_forward<T>(context, rows<const T>(x), residual.defined() ? residual.data<T>() : nullptr,
                           saved.x.data<T>(), weight.data<T>(), bias.data<T>(), static_cast<T>(eps), rows<T>(y),
                           saved.mean.data<T>(), saved.rstd.data<T>());
@@ -57,7 +57,7 @@ Tensor input_gradient(const Saved& saved, const Tensor& dy, const Tensor& extra)
 Variable layer_norm(const Variable& x, const Variable& weight, const Variable& bias, double eps) {
   check_norm("layer_norm", x, weight, bias);
   const Tensor y = empty_like(x.data());
-  const Saved saved = forward(x.data(), {}, weight.data(), bias.data(), eps, y);
+  const Saved saved = forward("layer_norm", x.data(), {}, weight.data(), bias.data(), eps, y);
   return Variable::from_op("layer_norm", y, {x, weight, bias}, [saved](const Tensor& dy, GradientSink& sink) {
     parameter_gradients(saved, dy, 1, sink);
     if (sink.needs(0)) sink.add(0, input_gradient(saved, dy, {}));
@@ -70,7 +70,7 @@ AddLayerNorm add_layer_norm(const Variable& x, const Variable& residual, const V
   check(residual.shape() == x.shape() && residual.dtype() == x.dtype(), "add_layer_norm", "residual ", residual,
         " for x ", x);
   const Tensor y = empty_like(x.data());
-  const Saved saved = forward(x.data(), residual.data(), weight.data(), bias.data(), eps, y);
+  const Saved saved = forward("add_layer_norm", x.data(), residual.data(), weight.data(), bias.data(), eps, y);
   auto results = Variable::from_op("add_layer_norm", {saved.x, y}, {x, residual, weight, bias},
                                    [saved](const std::vector<Tensor>& dys, GradientSink& sink) {
                                      if (!dys[1].defined()) {

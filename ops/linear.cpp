@@ -19,7 +19,7 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias,
   const Tensor z = Tensor::empty(shape, x.dtype(), xd.device());
   const bool activated = activation != Activation::none;
   const Tensor y = activated ? empty_like(z) : z;
-  dispatch(xd, [&]<class T>(auto context, Type<T>) {
+  dispatch("linear", xd, [&]<class T>(auto context, Type<T>) {
     gemm<T>(context, m, out, in, 1, {xd.data<T>(), in}, {wd.data<T>(), in, true}, 0, {z.data<T>(), out});
     if (bias.defined() || activated)
       bias_activation_forward<T>(context, {z.data<T>(), m, out}, bias.defined() ? bias.data().data<T>() : nullptr,

@@ -33,7 +33,7 @@ Variable matmul(const Variable& a, const Variable& b, bool transpose_a, bool tra
   shape.append(m);
   shape.append(n);
   const Tensor ad = a.data(), bd = b.data(), y = Tensor::empty(shape, a.dtype(), ad.device());
-  dispatch(ad,
+  dispatch("matmul", ad,
            [&]<class T>(auto context, Type<T>) { batched<T>(context, batch, ad, transpose_a, bd, transpose_b, y); });
   return Variable::from_op("matmul", y, {a, b},
                            [ad, bd, transpose_a, transpose_b, batch](const Tensor& dy, GradientSink& sink) {

@@ -20,10 +20,13 @@ Variable patch_embedding(const Variable& images, const Variable& weight, const V
             positions.shape() == Shape{1, count + 1, width},
         "patch_embedding", "for ", count, " patches of width ", width, ": bias ", bias, ", class token ", class_token,
         ", positions ", positions);
+  for (const Variable* parameter : {&weight, &bias, &class_token, &positions})
+    check(parameter->dtype() == images.dtype(), "patch_embedding", "dtypes differ: images ", images, ", parameter ",
+          *parameter);
   const Tensor x = images.data(), w = weight.data();
   const Tensor patches = Tensor::empty({grid.batch * count, grid.size()}, x.dtype(), x.device());
   const Tensor y = Tensor::empty({grid.batch, count + 1, width}, x.dtype(), x.device());
-  dispatch(x, [&]<class T>(auto context, Type<T>) {
+  dispatch("patch_embedding", x, [&]<class T>(auto context, Type<T>) {
     patchify<T>(context, grid, x.data<T>(), patches.data<T>());
     const Tensor projected = Tensor::empty({grid.batch * count, width}, x.dtype(), x.device());
     gemm<T>(context, grid.batch * count, width, grid.size(), 1, {patches.data<T>(), grid.size()},

@@ -11,7 +11,7 @@ Variable reduce_rows(const char* op, const Variable& x, const Shape& result, boo
   check(!average || width > 0 || count == 0, op, "mean of no elements: ", x);
   const double factor = average && width > 0 ? 1.0 / static_cast<double>(width) : 1.0;
   const Tensor y = Tensor::empty(result, x.dtype(), x.data().device());
-  dispatch(y, [&]<class T>(auto context, Type<T>) {
+  dispatch(op, x.data(), [&]<class T>(auto context, Type<T>) {
     sum_rows_forward<T>(context, {x.data().data<T>(), count, width}, factor, y.data<T>());
   });
   return Variable::from_op(op, y, {x}, [shape = x.shape(), count, width, factor](const Tensor& dy, GradientSink& sink) {

@@ -7,7 +7,7 @@ namespace duet::ops {
 Variable softmax(const Variable& x) {
   check(x.rank() >= 1 && x.dim(-1) > 0, "softmax", "last dimension must be non-empty: ", x);
   const Tensor y = empty_like(x.data());
-  dispatch(y,
+  dispatch("softmax", y,
            [&]<class T>(auto context, Type<T>) { softmax_forward<T>(context, rows<const T>(x.data()), rows<T>(y)); });
   // Only y is kept: dx = y * (dy - sum(y * dy)).
   return Variable::from_op("softmax", y, {x}, [y](const Tensor& dy, GradientSink& sink) {

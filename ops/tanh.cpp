@@ -6,7 +6,7 @@ namespace duet::ops {
 
 Variable tanh(const Variable& x) {
   const Tensor y = empty_like(x.data());
-  dispatch(y, [&]<class T>(auto context, Type<T>) { tanh_forward<T>(context, x.data(), y); });
+  dispatch("tanh", y, [&]<class T>(auto context, Type<T>) { tanh_forward<T>(context, x.data(), y); });
   // Only y is kept: dx = dy * (1 - y^2).
   return Variable::from_op("tanh", y, {x}, [y](const Tensor& dy, GradientSink& sink) {
     Tensor dx = empty_like(dy);

@@ -25,7 +25,9 @@ inline float vexp(float x) {
   // Written so that NaN passes through both selections.
   float c = x > 89.0f ? 89.0f : x;
   c = c < -104.0f ? -104.0f : c;
-  const float n = std::floor(c * 1.44269504f + 0.5f);
+  // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits; unlike a cast it is defined for NaN.
+  constexpr float shift = 12582912.0f;
+  const float shifted = c * 1.44269504f + shift, n = shifted - shift;
   // ln2 in two parts, the first with trailing zero bits, so that n * ln2 loses nothing.
   const float r = (c - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.394646265e-03f;
@@ -35,7 +37,7 @@ inline float vexp(float x) {
   p = p * r + 5.000000081e-01f;
   p = p * r * r + r + 1.0f;
   // 2^n in two factors covers the overflow to infinity and the denormals.
-  const int32_t k = static_cast<int32_t>(n), half = k >> 1;
+  const int32_t k = std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(shift), half = k >> 1;
   return p * std::bit_cast<float>((half + 127) << 23) * std::bit_cast<float>((k - half + 127) << 23);
 }
 
@@ -95,6 +97,9 @@ T gelu_tanh(T x) {
 template <class T>
 T gelu_tanh_derivative(T x) {
   constexpr T k = T(0.7978845608028654);
+  // Beyond 10 the tanh is 1 to the last bit; without the bound 0 * x^2 would be NaN for huge x.
+  x = x > T(10) ? T(10) : x;
+  x = x < T(-10) ? T(-10) : x;
   const T t = vtanh(k * (x + T(0.044715) * x * x * x));
   return T(0.5) * (T(1) + t) + T(0.5) * x * (T(1) - t * t) * k * (T(1) + T(0.134145) * x * x);
 }

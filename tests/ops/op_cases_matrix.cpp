@@ -1,0 +1,235 @@
+#include <cmath>
+#include <numbers>
+
+#include "duet/ops/attention.h"
+#include "duet/ops/linear.h"
+#include "duet/ops/matmul.h"
+#include "duet/ops/patch_embedding.h"
+#include "duet/tests/ops/op_cases.h"
+
+namespace duet::ops {
+namespace {
+
+double activate(Activation activation, double z) {
+  switch (activation) {
+    case Activation::none:
+      return z;
+    case Activation::gelu:
+      return 0.5 * z * std::erfc(-z / std::numbers::sqrt2);
+    case Activation::gelu_tanh:
+      return 0.5 * z * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (z + 0.044715 * z * z * z)));
+  }
+  return 0;
+}
+
+// Sizes: leading dimensions of x, then input and output width.
+OpCase linear_case(const std::string& variant, bool bias, Activation activation) {
+  OpCase row{.op = "linear", .variant = variant};
+  row.sizes = {{2, 3, 4, 5}, {1, 1}, {1, 1, 1}, {3, 17, 33}, {0, 2, 3, 4}, {2, 0, 3}, {2, 3, 0}, {16, 7}};
+  row.large = {3, 67, 130, 257};
+  row.make = [bias](const Sizes& s, Random& random) {
+    const int64_t out = s.back(), in = s[s.size() - 2];
+    OpInputs inputs{{random_normal(shape_of({s.begin(), s.end() - 1}), random), random_normal({out, in}, random, 0.5)}};
+    if (bias) inputs.trainable.push_back(random_normal({out}, random));
+    return inputs;
+  };
+  row.run = [bias, activation](const std::vector<Variable>& x, const OpInputs&) {
+    return std::vector{linear(x[0], x[1], bias ? x[2] : Variable(), activation)};
+  };
+  row.reference = [bias, activation](const OpInputs& in) {
+    const auto x = rows64(in.trainable[0]), w = rows64(in.trainable[1]);
+    Shape shape = in.trainable[0].shape();
+    shape.set(-1, w.count);
+    const Tensor y = zeros64(shape);
+    for (int64_t i = 0; i < x.count; ++i)
+      for (int64_t o = 0; o < w.count; ++o) {
+        double z = bias ? in.trainable[2].at(o) : 0;
+        for (int64_t k = 0; k < w.width; ++k) z += x.row(i)[k] * w.row(o)[k];
+        rows64(y).row(i)[o] = activate(activation, z);
+      }
+    return std::vector{y};
+  };
+  row.mistake = [] {
+    linear(Variable(Tensor::zeros({2, 3}, DType::f32)), Variable(Tensor::zeros({4, 5}, DType::f32)), Variable());
+  };
+  row.message = {"inner sizes differ", "(2, 3) float32", "(4, 5) float32"};
+  row.any_thread_count = false;
+  return row;
+}
+
+// Sizes: leading dimensions, then m, k, n.
+OpCase matmul_case(bool ta, bool tb) {
+  OpCase row{.op = "matmul", .variant = std::string(ta ? "t" : "n") + (tb ? "t" : "n")};
+  row.sizes = {{3, 4, 5}, {1, 1, 1}, {2, 3, 17, 5}, {2, 3, 4, 2, 3}, {0, 2, 3, 4},
+               {2, 0, 3}, {2, 3, 0}, {3, 0, 2},     {1, 33, 2},      {16, 16, 16}};
+  row.large = {3, 65, 130, 70};
+  row.make = [ta, tb](const Sizes& s, Random& random) {
+    const int64_t m = s[s.size() - 3], k = s[s.size() - 2], n = s.back();
+    Shape a, b;
+    for (size_t i = 0; i + 3 < s.size(); ++i) {
+      a.append(s[i]);
+      b.append(s[i]);
+    }
+    for (const int64_t dim : ta ? Sizes{k, m} : Sizes{m, k}) a.append(dim);
+    for (const int64_t dim : tb ? Sizes{n, k} : Sizes{k, n}) b.append(dim);
+    return OpInputs{{random_normal(a, random), random_normal(b, random)}};
+  };
+  row.run = [ta, tb](const std::vector<Variable>& x, const OpInputs&) {
+    return std::vector{matmul(x[0], x[1], ta, tb)};
+  };
+  row.reference = [ta, tb](const OpInputs& in) {
+    const Tensor &a = in.trainable[0], &b = in.trainable[1];
+    const int64_t m = a.dim(ta ? -1 : -2), k = a.dim(ta ? -2 : -1), n = b.dim(tb ? -2 : -1);
+    Shape shape = a.shape();
+    shape.set(-2, m);
+    shape.set(-1, n);
+    const Tensor y = zeros64(shape);
+    for (int64_t i = 0; i < y.numel(); ++i) {
+      const int64_t batch = i / (m * n), r = i / n % m, c = i % n;
+      for (int64_t j = 0; j < k; ++j)
+        y.data<double>()[i] +=
+            a.at(batch * m * k + (ta ? j * m + r : r * k + j)) * b.at(batch * k * n + (tb ? c * k + j : j * n + c));
+    }
+    return std::vector{y};
+  };
+  row.mistake = [ta, tb] {
+    matmul(Variable(Tensor::zeros({7, 2, 2}, DType::f32)), Variable(Tensor::zeros({7, 3, 3}, DType::f32)), ta, tb);
+  };
+  row.message = {"inner sizes differ", "(7, 2, 2) float32", "(7, 3, 3) float32"};
+  row.any_thread_count = false;
+  return row;
+}
+
+enum class Masking { none, some, whole_sample };
+
+// Sizes: batch, tokens, head size.
+OpCase attention_case(const std::string& variant, int64_t heads, Masking masking, double dropout) {
+  OpCase row{.op = "attention", .variant = variant};
+  row.sizes = {{2, 5, 3}, {1, 1, 1}, {1, 17, 4}, {3, 2, 1}, {2, 0, 3}, {0, 3, 2}};
+  row.large = {3, 37, 16};
+  row.make = [heads, masking](const Sizes& s, Random& random) {
+    OpInputs inputs{{random_normal({s[0], s[1], 3 * heads * s[2]}, random)}};
+    if (masking == Masking::none) return inputs;
+    const Tensor mask = random_indices({s[0], s[1]}, 2, DType::u8, random);
+    for (int64_t b = 0; b < s[0]; ++b)
+      for (int64_t t = 0; t < s[1]; ++t) {
+        uint8_t& m = mask.data<uint8_t>()[b * s[1] + t];
+        if (t == s[1] / 2) m = 1;  // at least one key
+        if (b == 0 && masking == Masking::whole_sample) m = 0;
+      }
+    inputs.indices = {mask};
+    return inputs;
+  };
+  const RandomKey key{11, 5};
+  row.run = [=](const std::vector<Variable>& x, const OpInputs& in) {
+    return std::vector{attention(x[0], {.heads = heads,
+                                        .key_mask = in.indices.empty() ? Tensor() : in.indices[0],
+                                        .dropout = dropout,
+                                        .random = key})};
+  };
+  row.reference = [=](const OpInputs& in) {
+    const Tensor& qkv = in.trainable[0];
+    const int64_t batch = qkv.dim(0), n = qkv.dim(1), width = qkv.dim(2) / 3, d = width / heads;
+    const Tensor y = zeros64({batch, n, width});
+    const auto element = [&](int64_t b, int64_t t, int64_t part, int64_t h, int64_t c) {
+      return qkv.at(((b * n + t) * 3 + part) * width + h * d + c);
+    };
+    for (int64_t b = 0; b < batch; ++b)
+      for (int64_t h = 0; h < heads; ++h)
+        for (int64_t i = 0; i < n; ++i) {
+          std::vector<double> p(static_cast<size_t>(n));
+          double total = 0;
+          for (int64_t j = 0; j < n; ++j) {
+            double score = 0;
+            for (int64_t c = 0; c < d; ++c) score += element(b, i, 0, h, c) * element(b, j, 1, h, c);
+            const bool seen = in.indices.empty() || in.indices[0].at(b * n + j) != 0;
+            p[static_cast<size_t>(j)] = seen ? std::exp(score / std::sqrt(static_cast<double>(d))) : 0;
+            total += p[static_cast<size_t>(j)];
+          }
+          for (int64_t j = 0; j < n; ++j) {
+            double share = total > 0 ? p[static_cast<size_t>(j)] / total : 1.0 / static_cast<double>(n);
+            if (dropout > 0) {
+              const auto position = static_cast<uint64_t>(((b * heads + h) * n + i) * n + j);
+              const bool kept = philox(key, position / 4)[position % 4] >= static_cast<float>(dropout) * 0x1p32;
+              share = kept ? share / (1 - static_cast<double>(static_cast<float>(dropout))) : 0;
+            }
+            for (int64_t c = 0; c < d; ++c)
+              y.data<double>()[(b * n + i) * width + h * d + c] += share * element(b, j, 2, h, c);
+          }
+        }
+    return std::vector{y};
+  };
+  row.mistake = [] { attention(Variable(Tensor::zeros({2, 3, 10}, DType::f32)), {.heads = 2}); };
+  row.message = {"(2, 3, 10) float32", "2 heads"};
+  row.any_thread_count = false;
+  return row;
+}
+
+// Sizes: batch, channels, patch rows, patch columns, patch size, width.
+OpCase patch_embedding_case() {
+  OpCase row{.op = "patch_embedding"};
+  row.sizes = {{2, 3, 2, 3, 2, 5}, {1, 1, 1, 1, 1, 1}, {3, 1, 1, 2, 3, 17}, {0, 1, 2, 2, 2, 3}, {2, 1, 0, 2, 2, 3}};
+  row.large = {3, 3, 5, 4, 6, 130};
+  row.make = [](const Sizes& s, Random& random) {
+    return OpInputs{{random_normal({s[0], s[1], s[2] * s[4], s[3] * s[4]}, random),
+                     random_normal({s[5], s[1], s[4], s[4]}, random, 0.5), random_normal({s[5]}, random),
+                     random_normal({1, 1, s[5]}, random), random_normal({1, s[2] * s[3] + 1, s[5]}, random)}};
+  };
+  row.run = [](const std::vector<Variable>& x, const OpInputs&) {
+    return std::vector{patch_embedding(x[0], x[1], x[2], x[3], x[4])};
+  };
+  // Written as the strided convolution that it is.
+  row.reference = [](const OpInputs& in) {
+    const Tensor &x = in.trainable[0], &w = in.trainable[1];
+    const int64_t channels = x.dim(1), height = x.dim(2), width = x.dim(3), p = w.dim(2), features = w.dim(0);
+    const int64_t tokens = in.trainable[4].dim(1);
+    const Tensor y = zeros64({x.dim(0), tokens, features});
+    for (int64_t i = 0; i < y.numel(); ++i) {
+      const int64_t b = i / (tokens * features), t = i / features % tokens, f = i % features;
+      double value = in.trainable[4].at(t * features + f);
+      if (t == 0) {
+        value += in.trainable[3].at(f);
+      } else {
+        const int64_t top = (t - 1) / (width / p) * p, left = (t - 1) % (width / p) * p;
+        value += in.trainable[2].at(f);
+        for (int64_t c = 0; c < channels; ++c)
+          for (int64_t u = 0; u < p; ++u)
+            for (int64_t v = 0; v < p; ++v)
+              value += w.at(((f * channels + c) * p + u) * p + v) *
+                       x.at(((b * channels + c) * height + top + u) * width + left + v);
+      }
+      y.data<double>()[i] = value;
+    }
+    return std::vector{y};
+  };
+  row.mistake = [] {
+    const auto zeros = [](const Shape& shape) { return Variable(Tensor::zeros(shape, DType::f32)); };
+    patch_embedding(zeros({1, 3, 5, 4}), zeros({8, 3, 2, 2}), zeros({8}), zeros({1, 1, 8}), zeros({1, 5, 8}));
+  };
+  row.message = {"(1, 3, 5, 4) float32", "patches of 2"};
+  row.any_thread_count = false;
+  return row;
+}
+
+}  // namespace
+
+std::vector<OpCase> matrix_cases() {
+  return {linear_case("", true, Activation::none),
+          linear_case("no_bias", false, Activation::none),
+          linear_case("gelu", true, Activation::gelu),
+          linear_case("gelu_tanh", true, Activation::gelu_tanh),
+          linear_case("gelu_no_bias", false, Activation::gelu),
+          matmul_case(false, false),
+          matmul_case(false, true),
+          matmul_case(true, false),
+          matmul_case(true, true),
+          attention_case("one_head", 1, Masking::none, 0),
+          attention_case("heads", 3, Masking::none, 0),
+          attention_case("mask", 2, Masking::some, 0),
+          attention_case("masked_sample", 2, Masking::whole_sample, 0),
+          attention_case("dropout", 2, Masking::none, 0.25),
+          attention_case("mask_dropout", 2, Masking::whole_sample, 0.4),
+          patch_embedding_case()};
+}
+
+}  // namespace duet::ops
