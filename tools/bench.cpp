@@ -4,7 +4,8 @@
 #include "duet/core/parallel.h"
 #include "duet/tools/bench_peak.h"
 #include "duet/tools/bench_step.h"
-#include "duet/tools/training_options.h"
+#include "duet/tools/commands.h"
+#include "duet/tools/machine.h"
 
 namespace duet::tools {
 namespace {

@@ -2,6 +2,7 @@
 
 #include <iostream>
 
+#include "duet/tools/machine.h"
 #include "duet/tools/training_options.h"
 #include "duet/train/report.h"
 

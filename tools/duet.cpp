@@ -14,7 +14,7 @@ int main(int argc, char** argv) {
       "duet: fine-tune a jointly pretrained image+text model as a whole, or pretrain the parts and combine them?\n"
       "Every option can also be given as --set key=value, or for all at once as --config FILE.json."};
   app.require_subcommand(1);
-  app.set_version_flag("--version", "duet 0.1.0");
+  app.set_version_flag("--version", "duet " DUET_VERSION);
   tools::add_info_command(app);
   tools::add_data_command(app);
   tools::add_pretrain_command(app);
@@ -25,6 +25,8 @@ int main(int argc, char** argv) {
   tools::add_vocab_command(app);
   tools::add_tokenize_command(app);
   tools::add_bench_command(app);
+  tools::add_inspect_command(app);
+  tools::add_embed_command(app);
   try {
     std::vector<std::string> arguments = tools::expand_arguments(argc, argv);
     std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back

@@ -3,7 +3,7 @@
 #include "duet/autograd/grad_mode.h"
 #include "duet/ops/softmax.h"
 #include "duet/tools/commands.h"
-#include "duet/train/idx.h"
+#include "duet/tools/model_input.h"
 #include "duet/train/strategies.h"
 
 namespace duet::tools {
@@ -36,21 +36,10 @@ void predict_one(const PredictCommand& c, train::LoadedClassifier& loaded) {
   check(!input.use_text || c.has_text, "predict", "this model reads text: pass --text STRING");
   check(input.use_images || c.image.empty(), "predict", "this model takes no image");
   check(input.use_text || !c.has_text, "predict", "this model takes no text");
-  Variable images;
-  models::TextInput text_input;
-  if (input.use_images) {
-    const train::Image image = train::fit_square(train::load_image_reference(c.image, input.decode), input.image_size,
-                                                 input.fit, input.resample);
-    const Tensor pixels = Tensor::empty({1, 3, input.image_size, input.image_size}, DType::f32);
-    train::to_chw(image, input.mean, input.deviation, pixels.data<float>());
-    images = Variable(pixels);
-  }
-  if (input.use_text) {
-    const std::vector<int32_t> ids = loaded.processors.tokenizer->encode(c.text_value, input.max_length).ids;
-    text_input.ids = Tensor::from({1, static_cast<int64_t>(ids.size())}, ids);
-  }
+  const Variable images = input.use_images ? Variable(image_input(c.image, input)) : Variable();
+  const models::TextInput text = input.use_text ? text_input(c.text_value, loaded.processors) : models::TextInput();
   const NoGrad no_grad;
-  const Tensor probabilities = ops::softmax((*loaded.model)(images, text_input, {})).data();
+  const Tensor probabilities = ops::softmax((*loaded.model)(images, text, {})).data();
   print_prediction("", loaded.config.labels, probabilities.data<float>());
 }
 

@@ -1,37 +1,13 @@
 #include "duet/tools/training_options.h"
 
-#include <oneapi/dnnl/dnnl.h>
-
-#include <fstream>
 #include <iostream>
 
 #include "duet/core/parallel.h"
 #include "duet/tools/arguments.h"
+#include "duet/tools/machine.h"
 #include "duet/train/interrupt.h"
 
 namespace duet::tools {
-namespace {
-
-std::string cpu_name() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);)
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
-  return "unknown processor";
-}
-
-std::string instruction_set() {
-  if (__builtin_cpu_supports("avx512f")) return "AVX-512";
-  if (__builtin_cpu_supports("avx2")) return "AVX2";
-  return "SSE";
-}
-
-}  // namespace
-
-std::string machine_description() {
-  const dnnl_version_t* dnnl = dnnl_version();
-  return text("cpu: ", cpu_name(), ", ", threads(), " threads, ", instruction_set(), ", oneDNN ", dnnl->major, ".",
-              dnnl->minor, ".", dnnl->patch);
-}
 
 void TrainingCommand::add_to(CLI::App& command) {
   train::TrainOptions& o = stage.options;

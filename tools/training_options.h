@@ -20,7 +20,4 @@ struct TrainingCommand {
   void prepare();
 };
 
-// "cpu: AMD EPYC, 2 threads, AVX2, oneDNN 2.6.3".
-std::string machine_description();
-
 }  // namespace duet::tools

@@ -1,0 +1,47 @@
+#include <gtest/gtest.h>
+
+#include "duet/core/json.h"
+#include "duet/tests/tools/run_duet.h"
+#include "duet/tools/machine.h"
+
+namespace duet::tools {
+namespace {
+
+TEST(Info, JsonNamesDeviceLibrariesAndBuild) {
+  const auto run = run_duet("info --json");
+  ASSERT_EQ(run.status, 0) << run.err;
+  const Json info = parse_json(run.out, "standard output");
+  const Json& cpu = info["devices"][0];
+  EXPECT_EQ(cpu["name"], "cpu");
+  EXPECT_EQ(cpu["model"], cpu_name());
+  EXPECT_GE(cpu["threads"].get<int>(), 1);
+  EXPECT_EQ(cpu["instruction_sets"].get<std::vector<std::string>>(), instruction_sets());
+  EXPECT_GT(cpu["memory_bytes"].get<int64_t>(), int64_t{1} << 28);
+  EXPECT_LE(cpu["available_memory_bytes"].get<int64_t>(), cpu["memory_bytes"].get<int64_t>());
+  EXPECT_EQ(info["libraries"]["onednn"], onednn_version());
+  for (const char* library : {"onednn", "eigen", "libpng", "libjpeg", "zlib", "nlohmann_json"})
+    EXPECT_NE(info["libraries"][library].get<std::string>().find('.'), std::string::npos) << library;
+  EXPECT_FALSE(info["build"]["cuda"].get<bool>());
+  EXPECT_FALSE(info["build"]["mpi"].get<bool>());
+  EXPECT_NE(info["build"]["type"], "");
+}
+
+TEST(Info, LinesCarryTheSameValues) {
+  const auto run = run_duet("info");
+  ASSERT_EQ(run.status, 0) << run.err;
+  for (const std::string& line :
+       {"device          cpu: " + cpu_name() + "\n", "onednn          " + onednn_version() + "\n",
+        std::string("cuda            not in this build\n")})
+    EXPECT_NE(run.out.find(line), std::string::npos) << run.out;
+  EXPECT_EQ(run_duet("--version").out, run.out.substr(0, 4) + " " + run.out.substr(16, run.out.find('\n') - 15));
+}
+
+TEST(Machine, DescriptionNamesProcessorThreadsAndOneDnn) {
+  const std::string description = machine_description();
+  EXPECT_EQ(description.find("cpu: " + cpu_name() + ", "), 0u) << description;
+  EXPECT_NE(description.find(" threads, "), std::string::npos) << description;
+  EXPECT_NE(description.find("oneDNN " + onednn_version()), std::string::npos) << description;
+}
+
+}  // namespace
+}  // namespace duet::tools

@@ -1,0 +1,187 @@
+#include <algorithm>
+#include <iostream>
+#include <optional>
+
+#include "duet/autograd/grad_mode.h"
+#include "duet/models/dual_encoder.h"
+#include "duet/models/hub.h"
+#include "duet/ops/l2_normalize.h"
+#include "duet/tools/commands.h"
+#include "duet/tools/model_input.h"
+
+namespace duet::tools {
+namespace {
+
+struct EmbedCommand {
+  std::string model, image, text_value, data, split, modality;
+  bool hidden = false;
+  int64_t max_length = 0, batch = 32;
+  int workers = 2;
+};
+
+// The config of one encoder in a model directory of any kind; null when the model has no such encoder.
+Json part_config(const Json& config, const char* key, const char* type) {
+  if (config.contains(key)) return config[key];
+  return json_get<std::string>(config, "model_type", "") == type ? config : Json();
+}
+
+// One encoder of a model directory with what turns its output into vectors.
+class Embedder {
+ public:
+  Embedder(const std::string& directory, bool image, int64_t max_length)
+      : processors_(train::Processors::load(directory)) {
+    const Json config = models::read_model_config(directory);
+    const Json part = image ? part_config(config, "vision_config", "vit") : part_config(config, "text_config", "bert");
+    check(!part.is_null(), "embed", directory, " has no ", image ? "vision" : "text", " encoder");
+    int64_t width = 0;
+    if (image) {
+      const auto vision = models::VitConfig::from_json(part);
+      vit_.emplace(models::ParamScope(store_, "vision_model"), vision, true);
+      processors_.input.image_size = static_cast<int>(vision.image_size);
+      width = vision.hidden_size;
+    } else {
+      const auto text = models::BertConfig::from_json(part);
+      bert_.emplace(models::ParamScope(store_, "text_model"), text, true);
+      check(processors_.tokenizer != nullptr, "embed", directory, " has no vocab.txt");
+      check(max_length <= text.max_position_embeddings, "embed", "--max-length ", max_length,
+            ": the model takes up to ", text.max_position_embeddings, " tokens");
+      processors_.input.max_length = static_cast<int>(max_length > 0 ? max_length : text.max_position_embeddings);
+      width = text.hidden_size;
+    }
+    processors_.input.use_images = image;
+    processors_.input.use_text = !image;
+    processors_.input.use_labels = false;
+    if (json_get<std::string>(config, "model_type", "") == "vision-text-dual-encoder")
+      projection_.emplace(models::ParamScope(store_, image ? "visual_projection" : "text_projection"), width,
+                          models::DualEncoderConfig::from_json(config).projection_dim, models::Init::constant(0),
+                          false);
+    load(directory);
+  }
+
+  const train::Processors& processors() const { return processors_; }
+
+  // One line per sample of the batch.
+  void print(const Tensor& images, const models::TextInput& text, const std::vector<std::string>& ids,
+             bool with_hidden) const {
+    const NoGrad no_grad;
+    const Variable hidden = vit_ ? (*vit_)(Variable(images), {}) : (*bert_)(text, {});
+    Variable pooled = models::first_token(hidden);
+    if (has_pooler_) pooled = vit_ ? vit_->pool(hidden) : bert_->pool(hidden);
+    const Variable projected = projection_ ? ops::l2_normalize((*projection_)(pooled)) : Variable();
+    for (size_t i = 0; i < ids.size(); ++i) {
+      const auto row = static_cast<int64_t>(i);
+      Json line{{"id", ids[i]}, {"pooled", vector_at(pooled.data(), row)}};
+      if (projected.defined()) line["projected"] = vector_at(projected.data(), row);
+      if (with_hidden) {
+        const Tensor tokens = hidden.data().rows_view(row, row + 1).reshape({hidden.dim(1), hidden.dim(2)});
+        Json list = Json::array();
+        for (int64_t t = 0; t < tokens.dim(0); ++t)
+          if (!text.mask.defined() || text.mask.at(row * tokens.dim(0) + t) != 0) list.push_back(vector_at(tokens, t));
+        line["last_hidden_state"] = std::move(list);
+      }
+      std::cout << line.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n';
+    }
+    check(std::cout.good(), "embed", "cannot write to standard output");
+  }
+
+ private:
+  void load(const std::string& directory) {
+    models::LoadReport report = models::load_parameters(store_, directory);
+    // Classifiers of images and masked-language models have no pooler.
+    const auto removed =
+        std::erase_if(report.missing, [](const std::string& name) { return name.find("pooler.dense") != name.npos; });
+    check(report.missing.empty(), "embed", directory, ": weights are missing, e.g. ",
+          report.missing.empty() ? "" : report.missing[0]);
+    has_pooler_ = removed == 0;
+    check(has_pooler_ || !projection_, "embed", directory, ": the pooler is missing, which a dual encoder needs");
+    if (!has_pooler_)
+      std::cerr << "note: the model has no pooler; pooled is the first token of the last hidden state\n";
+  }
+
+  static std::vector<float> vector_at(const Tensor& rows, int64_t i) {
+    const auto values = rows.rows_view(i, i + 1).values<float>();
+    return {values.begin(), values.end()};
+  }
+
+  train::Processors processors_;
+  models::ParamStore store_{0};
+  std::optional<models::Vit> vit_;
+  std::optional<models::Bert> bert_;
+  std::optional<models::Linear> projection_;
+  bool has_pooler_ = true;
+};
+
+// What to embed of a dataset's rows when the command line does not say: what both the model and the rows have.
+bool embeds_images(const EmbedCommand& c, const std::vector<train::Sample>& samples) {
+  if (!c.modality.empty()) return c.modality == "image";
+  const Json config = models::read_model_config(c.model);
+  const bool image = !part_config(config, "vision_config", "vit").is_null() &&
+                     std::any_of(samples.begin(), samples.end(), [](const auto& s) { return s.has_image(); });
+  const bool text = !part_config(config, "text_config", "bert").is_null() &&
+                    std::any_of(samples.begin(), samples.end(), [](const auto& s) { return s.has_text; });
+  check(image || text, "embed", c.data, " has nothing that ", c.model, " can embed");
+  check(!image || !text, "embed", "both ", c.data, " and ", c.model,
+        " have images and texts; pass --modality image or --modality text");
+  return image;
+}
+
+void embed_dataset(const EmbedCommand& c) {
+  const train::Dataset dataset = train::Dataset::open(c.data);
+  std::vector<train::Sample> samples = c.split.empty() ? dataset.samples() : dataset.split(c.split);
+  const bool image = embeds_images(c, samples);
+  const auto without =
+      std::erase_if(samples, [&](const train::Sample& s) { return image ? !s.has_image() : !s.has_text; });
+  const char* what = image ? "image" : "text";
+  check(!samples.empty(), "embed", "no row of ", c.data, " has ", image ? "an image" : "a text");
+  if (without > 0) std::cerr << "note: " << without << " rows without " << what << " are left out\n";
+  const Embedder embedder(c.model, image, c.max_length);
+  const auto source = std::make_shared<const train::SampleSource>(dataset, samples, embedder.processors().tokenizer,
+                                                                  embedder.processors().input);
+  train::Loader loader(source, {.batch = c.batch, .shuffle = false, .workers = c.workers});
+  for (int64_t i = 0; i < loader.batches_per_epoch(); ++i) {
+    const train::Batch batch = loader.next();
+    std::vector<std::string> ids;
+    for (const size_t s : batch.samples) ids.push_back(samples[s].id);
+    embedder.print(batch.images, batch.text, ids, c.hidden);
+  }
+}
+
+void run_embed(const EmbedCommand& c, bool has_text) {
+  if (!c.data.empty()) return embed_dataset(c);
+  const Embedder embedder(c.model, !has_text, c.max_length);
+  if (has_text)
+    embedder.print({}, text_input(c.text_value, embedder.processors()), {c.text_value}, c.hidden);
+  else
+    embedder.print(image_input(c.image, embedder.processors().input), {}, {c.image}, c.hidden);
+}
+
+}  // namespace
+
+void add_embed_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand(
+      "embed",
+      "Vectors of an image, a text or a dataset, as JSON lines: the pooled output, and with a dual encoder the "
+      "projected unit vector");
+  const auto c = std::make_shared<EmbedCommand>();
+  command->add_option("--model", c->model, "Model directory, e.g. RUN/model")->required();
+  CLI::App* inputs = command->add_option_group("input", "What to embed");
+  inputs->add_option("--image", c->image, "PNG or JPEG file, or FILE.idx#INDEX; its id is the path");
+  CLI::Option* text_option = inputs->add_option("--text", c->text_value, "A text; its id is the text");
+  CLI::Option* data = inputs->add_option("--data", c->data, "Dataset directory");
+  inputs->require_option(1);
+  command->add_option("--split", c->split, "Only this split of the dataset")->needs(data);
+  command->add_option("--modality", c->modality, "image or text; needed when dataset and model have both")
+      ->needs(data)
+      ->check(CLI::IsMember({"image", "text"}));
+  command->add_flag("--hidden", c->hidden, "Also last_hidden_state, a vector per token without padding");
+  command->add_option("--max-length", c->max_length, "Cut texts to so many tokens; 0 = as many as the model takes")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--batch", c->batch, "Samples per batch")->capture_default_str()->check(CLI::PositiveNumber);
+  command->add_option("--workers", c->workers, "Threads that decode images")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 256));
+  command->callback([c, text_option] { run_embed(*c, text_option->count() > 0); });
+}
+
+}  // namespace duet::tools

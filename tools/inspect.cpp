@@ -1,0 +1,141 @@
+#include <filesystem>
+#include <iomanip>
+#include <iostream>
+#include <set>
+
+#include "duet/core/json.h"
+#include "duet/core/safetensors.h"
+#include "duet/tools/commands.h"
+
+namespace duet::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+// {"file", "metadata", "parameters", "bytes", "tensors": [{"name", "dtype", "shape", "bytes"}]}
+Json describe_file(const std::string& path) {
+  const SafetensorsFile file = SafetensorsFile::open(path);
+  Json tensors = Json::array();
+  uint64_t bytes = 0, parameters = 0;
+  for (const std::string& name : file.names()) {
+    const SafetensorsFile::Entry& e = file.entry(name);
+    uint64_t elements = 1;
+    for (const int64_t dim : e.shape) elements *= static_cast<uint64_t>(dim);
+    parameters += elements;
+    bytes += e.end - e.begin;
+    tensors.push_back({{"name", name}, {"dtype", e.dtype}, {"shape", e.shape}, {"bytes", e.end - e.begin}});
+  }
+  Json metadata = Json::object();
+  for (const auto& [key, value] : file.metadata()) metadata[key] = value;
+  return {{"file", path},
+          {"metadata", metadata},
+          {"parameters", parameters},
+          {"bytes", bytes},
+          {"tensors", std::move(tensors)}};
+}
+
+// A model directory's files in order: one, or the shards that the index names.
+std::vector<std::string> weight_files(const std::string& directory) {
+  const std::string whole = directory + "/model.safetensors", index = directory + "/model.safetensors.index.json";
+  if (fs::exists(whole)) return {whole};
+  check(fs::exists(index), "inspect", directory,
+        " is no model directory: it has no model.safetensors (a run keeps its model under RUN/model)");
+  const Json map = read_json(index).value("weight_map", Json::object());
+  std::set<std::string> shards;
+  for (const auto& [name, shard] : map.items()) {
+    check(shard.is_string() && fs::path(shard.get<std::string>()).filename() == shard.get<std::string>(), "inspect",
+          index, ": tensor ", name, " has no file name: ", shard.dump());
+    shards.insert(directory + "/" + shard.get<std::string>());
+  }
+  check(!shards.empty(), "inspect", index, " names no files in its weight_map");
+  return {shards.begin(), shards.end()};
+}
+
+Json describe(const std::string& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  check(fs::exists(status), "inspect", path, ": no such file or directory");
+  if (!fs::is_directory(status)) {
+    check(fs::is_regular_file(status), "inspect", path, " is neither a file nor a directory");
+    const Json file = describe_file(path);
+    return {{"path", path}, {"parameters", file["parameters"]}, {"bytes", file["bytes"]}, {"files", {file}}};
+  }
+  Json files = Json::array();
+  uint64_t bytes = 0, parameters = 0;
+  for (const std::string& file : weight_files(path)) {
+    files.push_back(describe_file(file));
+    parameters += files.back()["parameters"].get<uint64_t>();
+    bytes += files.back()["bytes"].get<uint64_t>();
+  }
+  Json result{{"path", path}};
+  if (fs::exists(path + "/config.json")) result["config"] = read_json(path + "/config.json");
+  result["parameters"] = parameters;
+  result["bytes"] = bytes;
+  result["files"] = std::move(files);
+  return result;
+}
+
+std::string shape_text(const Json& shape) {
+  std::string result = "(";
+  for (const Json& dim : shape) result += (result.size() > 1 ? ", " : "") + dim.dump();
+  return result + ")";
+}
+
+// The settings that tell models apart, on one line per encoder.
+void print_config(const Json& config, const std::string& indent) {
+  if (!config.is_object()) return;
+  std::string line;
+  for (const char* key :
+       {"model_type", "architectures", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+        "image_size", "patch_size", "vocab_size", "max_position_embeddings", "projection_dim"})
+    if (config.contains(key)) line += text(line.empty() ? "" : ", ", key, " ", config[key].dump());
+  if (config.contains("id2label")) line += text(line.empty() ? "" : ", ", config["id2label"].size(), " labels");
+  std::cout << indent << line << '\n';
+  for (const char* part : {"vision_config", "text_config"})
+    if (config.contains(part)) {
+      std::cout << indent << part << ":\n";
+      print_config(config[part], indent + "  ");
+    }
+}
+
+void print_table(const Json& result) {
+  size_t width = 4;
+  for (const Json& file : result["files"])
+    for (const Json& t : file["tensors"]) width = std::max(width, t["name"].get<std::string>().size());
+  if (result.contains("config")) {
+    std::cout << "config\n";
+    print_config(result["config"], "  ");
+  }
+  for (const Json& file : result["files"]) {
+    std::cout << file["file"].get<std::string>() << '\n';
+    for (const auto& [key, value] : file["metadata"].items())
+      std::cout << "  metadata " << key << " = " << value.get<std::string>() << '\n';
+    for (const Json& t : file["tensors"])
+      std::cout << "  " << std::left << std::setw(static_cast<int>(width)) << t["name"].get<std::string>() << "  "
+                << std::setw(5) << t["dtype"].get<std::string>() << std::right << std::setw(12)
+                << t["bytes"].get<uint64_t>() << " bytes  " << shape_text(t["shape"]) << '\n';
+  }
+  size_t tensors = 0;
+  for (const Json& file : result["files"]) tensors += file["tensors"].size();
+  std::cout << "total " << tensors << " tensors, " << result["parameters"].get<uint64_t>() << " parameters, "
+            << result["bytes"].get<uint64_t>() << " bytes\n";
+}
+
+}  // namespace
+
+void add_inspect_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("inspect", "Names, shapes, dtypes, sizes and metadata of a model's weights");
+  const auto path = std::make_shared<std::string>();
+  const auto json = std::make_shared<bool>(false);
+  command->add_option("path", *path, "Model directory or .safetensors file")->required();
+  command->add_flag("--json", *json, "Print as JSON");
+  command->callback([path, json] {
+    const Json result = describe(*path);
+    if (*json)
+      std::cout << result.dump(1, ' ', false, Json::error_handler_t::replace) << '\n';
+    else
+      print_table(result);
+  });
+}
+
+}  // namespace duet::tools

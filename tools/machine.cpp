@@ -1,0 +1,60 @@
+#include "duet/tools/machine.h"
+
+#include <oneapi/dnnl/dnnl.h>
+
+#include <fstream>
+
+#include "duet/core/error.h"
+#include "duet/core/parallel.h"
+
+namespace duet::tools {
+
+std::string cpu_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);)
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  return "unknown processor";
+}
+
+std::vector<std::string> instruction_sets() {
+  std::vector<std::string> sets;
+#if defined(__x86_64__)
+  // The compiler's function wants literals.
+  if (__builtin_cpu_supports("sse4.2")) sets.emplace_back("SSE4.2");
+  if (__builtin_cpu_supports("avx")) sets.emplace_back("AVX");
+  if (__builtin_cpu_supports("fma")) sets.emplace_back("FMA");
+  if (__builtin_cpu_supports("avx2")) sets.emplace_back("AVX2");
+  if (__builtin_cpu_supports("avx512f")) sets.emplace_back("AVX-512");
+  if (__builtin_cpu_supports("avx512vnni")) sets.emplace_back("AVX512-VNNI");
+  if (__builtin_cpu_supports("avx512bf16")) sets.emplace_back("AVX512-BF16");
+#endif
+  return sets;
+}
+
+MachineMemory machine_memory() {
+  MachineMemory memory;
+  std::ifstream info("/proc/meminfo");
+  std::string key;
+  int64_t kibibytes = 0;
+  while (info >> key >> kibibytes) {
+    if (key == "MemTotal:") memory.total = kibibytes * 1024;
+    if (key == "MemAvailable:") memory.available = kibibytes * 1024;
+    info.ignore(4096, '\n');
+  }
+  return memory;
+}
+
+std::string onednn_version() {
+  const dnnl_version_t* version = dnnl_version();
+  return text(version->major, ".", version->minor, ".", version->patch);
+}
+
+std::string machine_description() {
+  // The widest set that the kernels make use of.
+  std::string widest = "no vector instructions known";
+  for (const std::string& set : instruction_sets())
+    if (set.starts_with("SSE") || set == "AVX2" || set == "AVX-512") widest = set;
+  return text("cpu: ", cpu_name(), ", ", threads(), " threads, ", widest, ", oneDNN ", onednn_version());
+}
+
+}  // namespace duet::tools

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace duet::tools {
+
+// As the operating system names it, e.g. "AMD EPYC".
+std::string cpu_name();
+// Vector instruction sets that this processor has, in ascending order: "SSE4.2", "AVX2", "AVX-512", ...
+std::vector<std::string> instruction_sets();
+// Physical memory of the machine and what of it is free for programs now, in bytes; 0 when unknown.
+struct MachineMemory {
+  int64_t total = 0, available = 0;
+};
+MachineMemory machine_memory();
+// The version of oneDNN that is loaded, e.g. "2.6.3".
+std::string onednn_version();
+
+// "cpu: AMD EPYC, 2 threads, AVX-512, oneDNN 2.6.3".
+std::string machine_description();
+
+}  // namespace duet::tools
