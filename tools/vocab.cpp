@@ -31,8 +31,14 @@ std::vector<std::string> training_texts(const std::string& directory) {
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
     const Json row = parse_json(line, text(path, ":", number));
     check(row.is_object(), "vocab", path, ":", number, ": a JSON object was expected");
-    if (json_get<std::string>(row, "split", "") != "train") continue;
-    if (std::string t = json_get<std::string>(row, "text", ""); !t.empty()) texts.push_back(std::move(t));
+    const auto value = [&](const char* key) {
+      const auto at = row.find(key);
+      if (at == row.end() || at->is_null()) return std::string();
+      check(at->is_string(), "vocab", path, ":", number, ": \"", key, "\" must be a string, it is ", at->dump());
+      return at->get<std::string>();
+    };
+    if (value("split") != "train") continue;
+    if (std::string t = value("text"); !t.empty()) texts.push_back(std::move(t));
   }
   return texts;
 }
