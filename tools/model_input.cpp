@@ -6,7 +6,7 @@ namespace duet::tools {
 
 Tensor image_input(const std::string& path, const train::InputConfig& input) {
   const train::Image image =
-      train::fit_square(train::load_image_reference(path, input.decode), input.image_size, input.fit, input.resample);
+      train::load_fit_square_reference(path, input.image_size, input.fit, input.resample, input.decode);
   const Tensor pixels = Tensor::empty({1, 3, input.image_size, input.image_size}, DType::f32);
   train::to_chw(image, input.mean, input.deviation, pixels.data<float>());
   return pixels;

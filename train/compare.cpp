@@ -107,8 +107,9 @@ Json Comparison::predictions(const FinetuneResult& result) const {
                {"predicted", dataset.labels().at(static_cast<size_t>(p.predicted))},
                {"probability", p.probability}};
     if (s.has_image()) {
-      const Image image = load_image_reference(dataset.image_path(s), config_.finetune.input.decode);
-      entry["image_png_base64"] = base64(encode_png(fit_square(image, 96, Fit::pad, Resample::bicubic)));
+      const Image image = load_fit_square_reference(dataset.image_path(s), 96, Fit::pad, Resample::bicubic,
+                                                    config_.finetune.input.decode);
+      entry["image_png_base64"] = base64(encode_png(image));
     }
     list.push_back(entry);
   }

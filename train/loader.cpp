@@ -35,8 +35,8 @@ SampleSource::SampleSource(const Dataset& dataset, std::vector<Sample> samples,
 
 Image SampleSource::decode(size_t sample) const {
   try {
-    return fit_square(load_image_reference(image_paths_[sample], config_.decode), config_.image_size, config_.fit,
-                      config_.resample);
+    return load_fit_square_reference(image_paths_[sample], config_.image_size, config_.fit, config_.resample,
+                                     config_.decode);
   } catch (const Error& e) {
     fail("loader", "sample ", samples_[sample].id, ": ", e.what());
   }

@@ -1,5 +1,6 @@
 #include "duet/train/processors.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -47,6 +48,10 @@ void check_fixed_steps(const Json& config, const std::string& directory) {
 void Processors::save(const std::string& directory) const {
   if (input.use_text && tokenizer) {
     tokenizer->save(directory);
+    const std::string path = directory + "/tokenizer_config.json";
+    Json config = read_json(path);
+    config["model_max_length"] = input.max_length;
+    write_file_atomically(path, config.dump(2) + "\n");
   }
   if (input.use_images) {
     const Json config{{"image_processor_type", "ViTImageProcessor"},
@@ -65,10 +70,15 @@ void Processors::save(const std::string& directory) const {
 
 Processors Processors::load(const std::string& directory) {
   Processors p;
-  p.input.use_text = std::filesystem::exists(directory + "/vocab.txt");
+  p.input.use_text =
+      std::filesystem::exists(directory + "/vocab.txt") || std::filesystem::exists(directory + "/tokenizer.json");
   p.input.use_images = std::filesystem::exists(directory + "/preprocessor_config.json");
   if (p.input.use_text) {
     p.tokenizer = std::make_shared<const Tokenizer>(Tokenizer::from_directory(directory));
+    // Hugging Face writes 1e30 for "no limit"; the model's positions are the limit then.
+    const std::string path = directory + "/tokenizer_config.json";
+    const double longest = std::filesystem::exists(path) ? json_get(read_json(path), "model_max_length", 512.0) : 512.0;
+    p.input.max_length = static_cast<int>(std::clamp(longest, 3.0, 512.0));
   }
   if (p.input.use_images) {
     const Json config = read_json(directory + "/preprocessor_config.json");

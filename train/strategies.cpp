@@ -346,6 +346,9 @@ LoadedClassifier load_classifier(const std::string& directory) {
   c.processors = Processors::load(directory);
   c.processors.input.use_images = c.config.vision.has_value();
   c.processors.input.use_text = c.config.text.has_value();
+  if (c.config.text)
+    c.processors.input.max_length =
+        static_cast<int>(std::min<int64_t>(c.processors.input.max_length, c.config.text->max_position_embeddings));
   check(!c.config.text || c.processors.tokenizer, "model", directory, " has no vocab.txt");
   return c;
 }
