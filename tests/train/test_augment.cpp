@@ -107,5 +107,36 @@ TEST(AugmentTest, TinyAndOblongImagesKeepTheirSize) {
   }
 }
 
+TEST(AugmentTokens, CutsSpansAndDropsTokensButKeepsTheEnds) {
+  std::vector<int32_t> ids{101};
+  for (int32_t i = 1; i <= 20; ++i) ids.push_back(i);
+  ids.push_back(102);
+  EXPECT_EQ(augment_tokens(ids, Augment::none, {1, 1}), ids);
+  int whole = 0, from_start = 0;
+  size_t shortest = ids.size();
+  constexpr int n = 2000;
+  for (uint64_t i = 0; i < n; ++i) {
+    const std::vector<int32_t> out = augment_tokens(ids, Augment::basic, {7, i});
+    EXPECT_EQ(out, augment_tokens(ids, Augment::basic, {7, i}));
+    ASSERT_GE(out.size(), 3u);
+    EXPECT_EQ(out.front(), 101);
+    EXPECT_EQ(out.back(), 102);
+    EXPECT_TRUE(std::is_sorted(out.begin(), out.end()));  // a subsequence, so the order stays
+    EXPECT_EQ(std::adjacent_find(out.begin(), out.end()), out.end());
+    whole += out[out.size() - 2] == 20 && out[1] <= 3;
+    from_start += out[1] == 1;
+    shortest = std::min(shortest, out.size());
+  }
+  EXPECT_EQ(shortest, 3u);
+  // Half stay whole, of whose last token nine in ten survive.
+  EXPECT_NEAR(whole, n * 0.45, n * 0.08);
+  EXPECT_GT(from_start, n / 2);
+}
+
+TEST(AugmentTokens, LeavesTheShortestTextsAlone) {
+  for (const std::vector<int32_t>& ids : {std::vector<int32_t>{101, 102}, {101, 5, 102}})
+    for (uint64_t i = 0; i < 50; ++i) EXPECT_EQ(augment_tokens(ids, Augment::basic, {7, i}), ids);
+}
+
 }  // namespace
 }  // namespace duet::train
