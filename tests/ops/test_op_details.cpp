@@ -1,0 +1,157 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "duet/autograd/engine.h"
+#include "duet/ops/attention.h"
+#include "duet/ops/cast.h"
+#include "duet/ops/dropout.h"
+#include "duet/ops/elementwise.h"
+#include "duet/ops/embedding.h"
+#include "duet/ops/l2_normalize.h"
+#include "duet/ops/layer_norm.h"
+#include "duet/ops/patch_embedding.h"
+#include "duet/ops/reduce.h"
+#include "duet/tests/ops/op_cases.h"
+
+// What single ops promise beyond the op table.
+namespace duet::ops {
+namespace {
+
+std::string message_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+TEST(Embedding, ThePaddingRowGetsNoGradientAndRepeatedIdsAdd) {
+  for (const DType dtype : {DType::i32, DType::i64}) {
+    const Variable weight(Tensor::full({4, 2}, DType::f32, 1), true);
+    const Tensor ids = Tensor::from<int64_t>({5}, {2, 0, 2, 2, 1}).to(dtype);
+    backward(sum(embedding(ids, weight, 0)));
+    const std::vector<double> want = {0, 0, 1, 1, 3, 3, 0, 0};
+    for (int64_t i = 0; i < 8; ++i) EXPECT_EQ(weight.gradient().at(i), want[static_cast<size_t>(i)]);
+  }
+  EXPECT_NE(message_of([] {
+              embedding(Tensor::from<float>({1}, {0}), Variable(Tensor::zeros({4, 2}, DType::f32)));
+            }).find("[embedding] indices must be int32 or int64"),
+            std::string::npos);
+}
+
+TEST(Cast, RoundsToBf16AndBackAndConvertsTheGradient) {
+  const Variable x(Tensor::from<float>({3}, {1.00390625f, -2.5f, 3.14159274f}), true);
+  const Variable y = cast(x, DType::bf16);
+  EXPECT_EQ(y.dtype(), DType::bf16);
+  EXPECT_EQ(y.data().at(0), 1.0);
+  EXPECT_EQ(y.data().at(1), -2.5);
+  EXPECT_EQ(y.data().at(2), 3.140625);
+  backward(sum(cast(y, DType::f32)));
+  EXPECT_EQ(x.gradient().dtype(), DType::f32);
+  EXPECT_EQ(x.gradient().at(2), 1.0);
+}
+
+TEST(Dropout, KeepsTheShareAndTheMean) {
+  for (const double p : {0.1, 0.5, 0.9}) {
+    const Tensor y = dropout(Variable(Tensor::full({100000}, DType::f64, 1)), p, {5, 6}).data();
+    double kept = 0, total = 0;
+    for (int64_t i = 0; i < y.numel(); ++i) {
+      kept += y.at(i) != 0;
+      total += y.at(i);
+    }
+    EXPECT_NEAR(kept / 1e5, 1 - p, 0.006);
+    EXPECT_NEAR(total / 1e5, 1, 0.06);
+  }
+}
+
+TEST(Dropout, TheGradientUsesTheSameMask) {
+  const Variable x(Tensor::full({1000}, DType::f32, 1), true);
+  const Variable y = dropout(x, 0.4, {5, 7});
+  backward(sum(y));
+  for (int64_t i = 0; i < 1000; ++i) ASSERT_EQ(x.gradient().at(i), y.data().at(i));
+}
+
+TEST(Dropout, ASpanMayBeginAnywhere) {
+  const std::vector<float> x(37, 1);
+  std::vector<float> whole(37), parts(37);
+  dropout_span<float>(x.data(), whole.data(), 37, 0.5f, {1, 2}, 11);
+  for (const auto& [begin, end] : {std::pair<size_t, size_t>{0, 1}, {1, 7}, {7, 8}, {8, 37}})
+    dropout_span<float>(x.data() + begin, parts.data() + begin, static_cast<int64_t>(end - begin), 0.5f, {1, 2},
+                        11 + static_cast<int64_t>(begin));
+  EXPECT_EQ(whole, parts);
+}
+
+TEST(Dropout, ProbabilitiesThatRoundToOneAreRefused) {
+  const Variable x(Tensor::full({4}, DType::f32, 1));
+  for (const double p : {1.0, 0.99999999, -0.1, std::numeric_limits<double>::quiet_NaN()}) {
+    EXPECT_NE(message_of([&] { dropout(x, p, {}); }).find("[dropout] probability must be in [0, 1)"),
+              std::string::npos);
+    EXPECT_NE(message_of([&] {
+                attention(Variable(Tensor::zeros({1, 2, 3}, DType::f32)), {.dropout = p});
+              }).find("[attention] dropout must be in [0, 1)"),
+              std::string::npos);
+  }
+  const Tensor y = dropout(x, 0.9999, {}).data();
+  for (int64_t i = 0; i < 4; ++i) EXPECT_TRUE(std::isfinite(y.at(i)));
+}
+
+TEST(Attention, MistakesNameWhatWasWanted) {
+  const Variable qkv(Tensor::zeros({2, 3, 12}, DType::f32));
+  EXPECT_NE(message_of([&] {
+              attention(qkv, {.heads = 2, .key_mask = Tensor::zeros({2, 4}, DType::u8)});
+            }).find("[attention] key_mask must be (2, 3) uint8, got (2, 4) uint8"),
+            std::string::npos);
+  for (const int64_t heads : {int64_t{0}, int64_t{3}, int64_t{1} << 62})
+    EXPECT_NE(message_of([&] { attention(qkv, {.heads = heads}); }).find("does not split"), std::string::npos) << heads;
+  EXPECT_NE(message_of([] {
+              attention(Variable(Tensor::zeros({2, 3, 0}, DType::f32)), {});
+            }).find("does not split"),
+            std::string::npos);
+}
+
+TEST(PatchEmbedding, MixedDtypesNameTheOp) {
+  const auto zeros = [](const Shape& shape, DType dtype) { return Variable(Tensor::zeros(shape, dtype)); };
+  EXPECT_NE(message_of([&] {
+              patch_embedding(zeros({1, 3, 4, 4}, DType::f32), zeros({8, 3, 2, 2}, DType::f64), zeros({8}, DType::f32),
+                              zeros({1, 1, 8}, DType::f32), zeros({1, 5, 8}, DType::f32));
+            }).find("[patch_embedding] dtypes differ: images (1, 3, 4, 4) float32, parameter (8, 3, 2, 2) float64"),
+            std::string::npos);
+}
+
+TEST(L2Normalize, ZeroVectorsStayZeroWithAFiniteGradient) {
+  const Variable x(Tensor::zeros({2, 3}, DType::f32), true);
+  const Variable y = l2_normalize(x, 1e-6);
+  backward(sum(y));
+  EXPECT_EQ(y.data().at(0), 0);
+  EXPECT_FLOAT_EQ(static_cast<float>(x.gradient().at(0)), 1e6f);
+}
+
+// A large common offset leaves few bits for the differences; subtracting the mean first keeps them.
+TEST(LayerNorm, LargeOffsets) {
+  const Tensor x = Tensor::from<float>({1, 4}, {10001, 10002, 10003, 10004});
+  const Variable one(Tensor::full({4}, DType::f32, 1)), zero(Tensor::zeros({4}, DType::f32));
+  const Tensor y = layer_norm(Variable(x), one, zero, 1e-12).data();
+  EXPECT_NEAR(y.at(0), -1.5 / std::sqrt(1.25), 1e-5);
+  EXPECT_NEAR(y.at(3), 1.5 / std::sqrt(1.25), 1e-5);
+}
+
+// Float would lose a hundredth of this sum: it is added in double.
+TEST(Elementwise, TheGradientOfAScalarIsSummedExactly) {
+  const Variable a(Tensor::full({1 << 24, 1}, DType::f32, 0.1)), b(Tensor::full({}, DType::f32, 1), true);
+  backward(sum(multiply(a, b)));
+  EXPECT_NEAR(b.gradient().item(), 0.1f * double{1 << 24}, 0.5);
+}
+
+TEST(Divide, ByZeroGivesInfinity) {
+  const Tensor y =
+      divide(Variable(Tensor::from<float>({3}, {1, -1, 0})), Variable(Tensor::from<float>({}, {0}))).data();
+  EXPECT_EQ(y.at(0), std::numeric_limits<double>::infinity());
+  EXPECT_EQ(y.at(1), -std::numeric_limits<double>::infinity());
+  EXPECT_TRUE(std::isnan(y.at(2)));
+}
+
+}  // namespace
+}  // namespace duet::ops
