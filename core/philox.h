@@ -45,7 +45,7 @@ inline float uniform01(uint32_t bits) {
 // A cursor over one stream for sequential draws: initialisation, shuffles, augmentation.
 class Random {
  public:
-  explicit Random(RandomKey key) : key_(key) {}
+  explicit Random(RandomKey key, uint64_t offset = 0) : key_(key), offset_(offset) {}
 
   uint32_t next();
   uint64_t below(uint64_t n);  // uniform in [0, n); n > 0
@@ -59,7 +59,7 @@ class Random {
 
  private:
   RandomKey key_;
-  uint64_t offset_ = 0;
+  uint64_t offset_;
   int used_ = 4;
   std::array<uint32_t, 4> block_{};
 };

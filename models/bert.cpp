@@ -16,7 +16,7 @@ BertConfig BertConfig::from_json(const Json& json) {
   c.vocab_size = json_get(json, "vocab_size", c.vocab_size);
   c.max_position_embeddings = json_get(json, "max_position_embeddings", c.max_position_embeddings);
   c.type_vocab_size = json_get(json, "type_vocab_size", c.type_vocab_size);
-  c.pad_token_id = json_get(json, "pad_token_id", c.pad_token_id);
+  c.pad_token_id = json.contains("pad_token_id") ? json_get<int64_t>(json, "pad_token_id", -1) : c.pad_token_id;
   check(c.vocab_size > 0 && c.max_position_embeddings > 0 && c.type_vocab_size > 0, "config",
         "vocab_size, max_position_embeddings and type_vocab_size must be positive");
   const auto positions = json_get<std::string>(json, "position_embedding_type", "absolute");
@@ -32,7 +32,7 @@ Json BertConfig::to_json() const {
   json["vocab_size"] = vocab_size;
   json["max_position_embeddings"] = max_position_embeddings;
   json["type_vocab_size"] = type_vocab_size;
-  json["pad_token_id"] = pad_token_id;
+  json["pad_token_id"] = pad_token_id >= 0 ? Json(pad_token_id) : Json();
   return json;
 }
 

@@ -9,7 +9,7 @@ struct BertConfig : EncoderConfig {
   int64_t vocab_size = 30522;
   int64_t max_position_embeddings = 512;
   int64_t type_vocab_size = 2;
-  int64_t pad_token_id = 0;
+  int64_t pad_token_id = 0;  // negative (null in JSON) = none
 
   BertConfig() { hidden_dropout_prob = attention_probs_dropout_prob = 0.1; }
   static BertConfig from_json(const Json& json);

@@ -28,6 +28,12 @@ void EncoderConfig::read(const Json& json) {
         ", intermediate_size ", intermediate_size);
   check(num_attention_heads > 0 && hidden_size % num_attention_heads == 0, "config", "hidden_size ", hidden_size,
         " does not divide into ", num_attention_heads, " attention heads");
+  for (const auto& [name, p] : {std::pair("hidden_dropout_prob", hidden_dropout_prob),
+                                {"attention_probs_dropout_prob", attention_probs_dropout_prob}})
+    check(p >= 0 && p < 1, "config", name, " must be in [0, 1), got ", p);
+  check(layer_norm_eps > 0 && initializer_range >= 0, "config",
+        "layer_norm_eps must be positive and initializer_range not negative, got ", layer_norm_eps, " and ",
+        initializer_range);
   activation();
 }
 

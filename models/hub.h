@@ -26,12 +26,14 @@ void save_model_directory(const std::string& directory, const ParamStore& store,
                           const std::function<void(const std::string&)>& extra = {});
 
 struct LoadReport {
-  std::vector<std::string> loaded, missing, unexpected;
+  std::vector<std::string> loaded, missing;  // our parameters
+  std::vector<std::string> unexpected;       // the file's keys that nothing of ours took
 };
 
 // Loads parameters from a model directory by Hugging Face key. `prefix` selects our parameters, e.g. "vision_model";
 // those absent from the file keep their initial values and are reported as missing. A wrong shape is an Error.
-// Accepts single encoders, headed classifiers, masked-language models and dual encoders as sources.
+// Accepts single encoders, headed classifiers, masked-language models and dual encoders as sources, with the names of
+// old files (gamma, beta, position_ids) and those that Transformers 5 uses for ViT layers in memory.
 LoadReport load_parameters(ParamStore& store, const std::string& directory, const std::string& prefix = "");
 
 // Reads DIR/config.json; throws Error with what to do when DIR is no model directory.

@@ -46,7 +46,11 @@ ClassifierConfig ClassifierConfig::from_json(const Json& json) {
     fail("config", "model_type \"", type, "\" is no classifier; vit, bert and duet-multimodal-classifier are");
   }
   c.labels = read_labels(json);
-  c.head_dropout = json_get(json, "classifier_dropout", c.head_dropout);
+  // Without a value of its own BERT's head drops out like its encoder; ViT's has no dropout.
+  c.head_dropout = json_get(json, "classifier_dropout", type == "bert" ? c.text->hidden_dropout_prob : 0.0);
+  const auto problem = json_get<std::string>(json, "problem_type", "single_label_classification");
+  check(problem == "single_label_classification", "config", "problem_type \"", problem,
+        "\" is not supported; classifiers choose one label");
   return c;
 }
 

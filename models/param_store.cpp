@@ -1,28 +1,32 @@
 #include "duet/models/param_store.h"
 
 #include "duet/core/dispatch.h"
+#include "duet/core/parallel.h"
 
 namespace duet::models {
+namespace {
+
+// Each element draws from its own place in the stream, so that the values do not depend on the thread count.
+void fill(const Tensor& data, Init init, RandomKey key) {
+  if (init.kind == Init::Kind::constant) return data.fill(init.value);
+  dispatch(data, [&]<class T>(CpuContext, Type<T>) {
+    T* values = data.data<T>();
+    parallel_for(data.numel(), 1 << 12, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        Random random(key, static_cast<uint64_t>(i));
+        const double unit = init.kind == Init::Kind::normal ? random.normal() : 2 * random.uniform() - 1;
+        values[i] = static_cast<T>(init.value * unit);
+      }
+    });
+  });
+}
+
+}  // namespace
 
 Variable ParamStore::create(const std::string& name, const Shape& shape, Init init) {
   check(!contains(name), "parameters", name, " is created twice");
   const Tensor data = Tensor::empty(shape, dtype_);
-  Random random(RandomKey{seed_, 0}.child("init").child(name));
-  dispatch(data, [&]<class T>(CpuContext, Type<T>) {
-    for (T& v : data.values<T>()) {
-      switch (init.kind) {
-        case Init::Kind::constant:
-          v = static_cast<T>(init.value);
-          break;
-        case Init::Kind::normal:
-          v = static_cast<T>(init.value * random.normal());
-          break;
-        case Init::Kind::uniform:
-          v = static_cast<T>(init.value * (2 * random.uniform() - 1));
-          break;
-      }
-    }
-  });
+  if (initialise_) fill(data, init, RandomKey{seed_, 0}.child("init").child(name));
   index_[name] = parameters_.size();
   parameters_.push_back({name, Variable(data, true)});
   return parameters_.back().value;

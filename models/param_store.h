@@ -28,7 +28,9 @@ struct Parameter {
 // its name only, so adding another parameter does not change them.
 class ParamStore {
  public:
-  explicit ParamStore(uint64_t seed, DType dtype = DType::f32) : seed_(seed), dtype_(dtype) {}
+  // With `initialise` false new parameters hold arbitrary values, for a model that is then loaded whole.
+  explicit ParamStore(uint64_t seed, DType dtype = DType::f32, bool initialise = true)
+      : seed_(seed), dtype_(dtype), initialise_(initialise) {}
 
   // Throws Error when the name is taken.
   Variable create(const std::string& name, const Shape& shape, Init init);
@@ -47,6 +49,7 @@ class ParamStore {
  private:
   uint64_t seed_;
   DType dtype_;
+  bool initialise_;
   std::deque<Parameter> parameters_;
   std::unordered_map<std::string, size_t> index_;
 };

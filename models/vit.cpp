@@ -7,6 +7,18 @@
 #include "duet/ops/tanh.h"
 
 namespace duet::models {
+namespace {
+
+// A side length that newer files may give as [height, width].
+int64_t square_side(const Json& json, const char* key, int64_t fallback) {
+  if (!json.contains(key) || !json[key].is_array()) return json_get(json, key, fallback);
+  const auto sides = json_get(json, key, std::vector<int64_t>());
+  check(sides.size() == 2 && sides[0] == sides[1], "config", key, " ", json[key].dump(),
+        " is not supported; height and width must be equal");
+  return sides[0];
+}
+
+}  // namespace
 
 double VitConfig::forward_flops() const {
   const auto patch_values = static_cast<double>(num_channels * patch_size * patch_size);
@@ -16,13 +28,18 @@ double VitConfig::forward_flops() const {
 VitConfig VitConfig::from_json(const Json& json) {
   VitConfig c;
   c.read(json);
-  c.image_size = json_get(json, "image_size", c.image_size);
-  c.patch_size = json_get(json, "patch_size", c.patch_size);
+  c.image_size = square_side(json, "image_size", c.image_size);
+  c.patch_size = square_side(json, "patch_size", c.patch_size);
   c.num_channels = json_get(json, "num_channels", c.num_channels);
   c.qkv_bias = json_get(json, "qkv_bias", c.qkv_bias);
   check(c.patch_size > 0 && c.image_size > 0 && c.image_size % c.patch_size == 0, "config", "image_size ", c.image_size,
         " does not divide into patches of ", c.patch_size);
   check(c.num_channels > 0, "config", "num_channels must be positive, got ", c.num_channels);
+  const auto activation = json_get<std::string>(json, "pooler_act", "tanh");
+  check(activation == "tanh", "config", "pooler_act \"", activation, "\" is not supported; use tanh");
+  const auto pooled = json_get(json, "pooler_output_size", c.hidden_size);
+  check(pooled == c.hidden_size, "config", "pooler_output_size ", pooled, " is not supported; it must be hidden_size ",
+        c.hidden_size);
   return c;
 }
 

@@ -6,12 +6,21 @@
 #include <set>
 
 #include "duet/autograd/engine.h"
-#include "duet/autograd/grad_mode.h"
+#include "duet/core/parallel.h"
 #include "duet/models/hub.h"
 #include "duet/train/optimizer.h"
 #include "duet/train/schedule.h"
 
 namespace duet::golden {
+namespace {
+
+// The models are so small that several threads would spend their time waiting for each other.
+class OneThread : public ::testing::Environment {
+  void SetUp() override { set_threads(1); }
+};
+[[maybe_unused]] const ::testing::Environment* one_thread = ::testing::AddGlobalTestEnvironment(new OneThread);
+
+}  // namespace
 
 Fixture::Fixture(const std::string& name)
     : directory_(std::string(DUET_SOURCE_DIR) + "/tests/golden/fixtures/" + name),
