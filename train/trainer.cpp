@@ -155,7 +155,7 @@ void restore(const NamedTensors& saved, const NamedTensors& into) {
 void Run::resume() {
   int64_t metrics_bytes = 0;
   if (run_.resume) {
-    const auto warn = [](const std::string& line) { std::fprintf(stderr, "duet: warning: %s\n", line.c_str()); };
+    const auto warn = [](const std::string& line) { std::fprintf(stderr, "warning: %s\n", line.c_str()); };
     if (const auto loaded = checkpoints_.load_newest(warn)) {
       check(loaded->state.at("options") == options_.to_json(), "resume", run_.directory,
             " was started with other training options; repeat them or use another --out. Then: ",
@@ -255,6 +255,7 @@ void Run::use_best() {
 
 StageResult Run::go() {
   make_directories(run_.directory);
+  remove_temporaries(run_.directory);
   write_file_atomically(run_.directory + "/config.json", run_.config.dump(2) + "\n");
   reset_peak_rss();
   resume();
@@ -297,7 +298,7 @@ StageResult Run::go() {
     }
   }
   save();
-  for (const std::string& line : loader.skipped()) progress.note("skipped bad sample: " + line);
+  for (const std::string& line : describe_skipped(loader.skipped())) progress.note(line);
   use_best();
   tensorboard_->hparams_end(true);
   if (!run_.keep_checkpoints) std::filesystem::remove_all(run_.directory + "/checkpoints");
