@@ -22,7 +22,7 @@ std::array<float, 3> read_triple(const Json& json, const char* key, std::array<f
 
 void Processors::save(const std::string& directory) const {
   if (input.use_text && tokenizer) {
-    tokenizer->save(directory);
+    tokenizer->save(directory, input.max_length);
   }
   if (input.use_images) {
     const Json config{{"image_processor_type", "ViTImageProcessor"},
@@ -45,6 +45,11 @@ Processors Processors::load(const std::string& directory) {
   p.input.use_images = std::filesystem::exists(directory + "/preprocessor_config.json");
   if (p.input.use_text) {
     p.tokenizer = std::make_shared<const Tokenizer>(Tokenizer::from_directory(directory));
+    if (const std::string path = directory + "/tokenizer_config.json"; std::filesystem::exists(path)) {
+      // Transformers writes 1e30 for "no limit".
+      const double longest = json_get(read_json(path), "model_max_length", 0.0);
+      if (longest >= 3 && longest <= 1e6) p.input.max_length = static_cast<int>(longest);
+    }
   }
   if (p.input.use_images) {
     const Json config = read_json(directory + "/preprocessor_config.json");
