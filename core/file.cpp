@@ -72,6 +72,18 @@ void write_file_atomically(const std::string& path, std::string_view bytes, bool
   sync_path(parent.empty() ? "." : parent.string());
 }
 
+void remove_temporaries(const std::string& directory) {
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    const std::string name = entry.path().filename().string(), mark = ".tmp-";
+    const size_t at = name.rfind(mark);
+    if (at == std::string::npos || at == 0 || at + mark.size() == name.size() ||
+        name.find_first_not_of("0123456789", at + mark.size()) != std::string::npos)
+      continue;
+    std::error_code ignored;
+    std::filesystem::remove_all(entry.path(), ignored);
+  }
+}
+
 void make_directories(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);

@@ -15,6 +15,10 @@ std::string read_file(const std::string& path);
 // be made again, followed by one sync of the whole.
 void write_file_atomically(const std::string& path, std::string_view bytes, bool flush = true);
 
+// Removes what a killed process was writing with write_file_atomically, or under a name of the same form, directly in
+// `directory`.
+void remove_temporaries(const std::string& directory);
+
 // Flushes a file or directory to the disk.
 void sync_path(const std::string& path);
 

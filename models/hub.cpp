@@ -144,6 +144,11 @@ void save_model_directory(const std::string& directory, const ParamStore& store,
   }
 }
 
+std::string find_model_directory(const std::string& path) {
+  if (fs::exists(path + "/model.safetensors") || !fs::exists(path + "/model/model.safetensors")) return path;
+  return path + "/model";
+}
+
 Json read_model_config(const std::string& directory) {
   const std::string path = directory + "/config.json";
   check(fs::exists(path) && fs::exists(directory + "/model.safetensors"), "model", directory,

@@ -36,6 +36,9 @@ struct LoadReport {
 // old files (gamma, beta, position_ids) and those that Transformers 5 uses for ViT layers in memory.
 LoadReport load_parameters(ParamStore& store, const std::string& directory, const std::string& prefix = "");
 
+// `path`, or `path`/model when only that holds weights: where a model is wanted, a run directory will do.
+std::string find_model_directory(const std::string& path);
+
 // Reads DIR/config.json; throws Error with what to do when DIR is no model directory.
 Json read_model_config(const std::string& directory);
 

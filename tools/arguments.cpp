@@ -19,12 +19,13 @@ void remember(const std::string& word) {
   typed += " '" + quoted + "'";
 }
 
-void append_setting(std::vector<std::string>& arguments, const std::string& key, const Json& value) {
+void append_setting(std::vector<std::string>& arguments, const std::string& path, const std::string& key,
+                    const Json& value) {
   if (value.is_array()) {
-    for (const Json& item : value) append_setting(arguments, key, item);
+    for (const Json& item : value) append_setting(arguments, path, key, item);
     return;
   }
-  check(value.is_primitive() && !value.is_null(), "options", "--config: \"", key,
+  check(value.is_primitive() && !value.is_null(), "options", path, ": \"", key,
         "\" must be a value or a list of values");
   arguments.push_back("--" + key + "=" + (value.is_string() ? value.get<std::string>() : value.dump()));
 }
@@ -45,7 +46,7 @@ std::vector<std::string> expand_arguments(int argc, char** argv) {
       return true;
     }
     if (word != name) return false;
-    check(i + 1 < argc, "options", name, " needs a value");
+    check_usage(i + 1 < argc, "options", name, " needs a value");
     value = argv[++i];
     return true;
   };
@@ -53,8 +54,8 @@ std::vector<std::string> expand_arguments(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     std::string value;
     if (value_of("--set", i, value)) {
-      check(value.find('=') != std::string::npos && value[0] != '=', "options", "--set wants key=value, got \"", value,
-            "\"");
+      check_usage(value.find('=') != std::string::npos && value[0] != '=', "options", "--set wants key=value, got \"",
+                  value, "\"");
       result.push_back("--" + value);
     } else if (value_of("--config", i, value)) {
       configs.push_back(value);
@@ -67,7 +68,7 @@ std::vector<std::string> expand_arguments(int argc, char** argv) {
     const Json config = read_json(path);
     check(config.is_object(), "options", path, " must hold one object of option names and values");
     for (const auto& [key, value] : config.items())
-      if (!mentions(given, key)) append_setting(result, key, value);
+      if (!mentions(given, key)) append_setting(result, path, key, value);
   }
   return result;
 }

@@ -3,7 +3,21 @@
 #include <string>
 #include <vector>
 
+#include "duet/core/error.h"
+
 namespace duet::tools {
+
+// The command line itself is wrong, whatever the files hold: exit status 2.
+class UsageError : public Error {
+ public:
+  using Error::Error;
+};
+
+// Throws UsageError unless `ok`.
+template <class... Parts>
+void check_usage(bool ok, std::string_view where, const Parts&... parts) {
+  if (!ok) throw UsageError(text("[", where, "] ", parts...));
+}
 
 // The arguments after the program's name, with `--set key=value` turned into `--key=value` and `--config FILE.json`
 // into one `--key=value` per entry of the file that the command line does not give itself. Lists repeat the option.

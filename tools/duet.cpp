@@ -7,6 +7,18 @@
 #include "duet/tools/commands.h"
 #include "duet/train/interrupt.h"
 
+namespace {
+
+// The reason on one line of stderr, whatever a library put into its message.
+int failed(int status, std::string reason) {
+  while (reason.ends_with('\n')) reason.pop_back();
+  for (size_t at = 0; (at = reason.find_first_of("\r\n", at)) != std::string::npos; ++at) reason[at] = ' ';
+  std::cerr << "duet: " << reason << std::endl;
+  return status;
+}
+
+}  // namespace
+
 // Exit status: 0 success, 1 failure with one line on stderr, 2 usage, 130 after an interrupt.
 int main(int argc, char** argv) {
   using namespace duet;
@@ -29,16 +41,25 @@ int main(int argc, char** argv) {
   tools::add_embed_command(app);
   try {
     std::vector<std::string> arguments = tools::expand_arguments(argc, argv);
+    // CLI11 would only say that a command is missing.
+    if (!arguments.empty() && !arguments[0].starts_with('-')) {
+      const auto commands = app.get_subcommands([&](const CLI::App* c) { return c->check_name(arguments[0]); });
+      tools::check_usage(!commands.empty(), "duet", "unknown command \"", arguments[0], "\"; --help lists them");
+    }
     std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
     app.parse(arguments);
     return 0;
+  } catch (const CLI::Success& e) {  // --help and --version
+    return app.exit(e);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
+    return failed(2, std::string(e.what()) + "; --help lists the options");
+  } catch (const tools::UsageError& e) {
+    return failed(2, e.what());
   } catch (const train::Interrupted& e) {
-    std::cerr << "duet: " << e.what() << '\n';
-    return 130;
+    return failed(130, e.what());
+  } catch (const std::bad_alloc&) {
+    return failed(1, "out of memory; try a smaller --batch, --accumulate or --recompute");
   } catch (const std::exception& e) {
-    std::cerr << "duet: " << e.what() << '\n';
-    return 1;
+    return failed(1, e.what());
   }
 }

@@ -1,6 +1,7 @@
 #include <iostream>
 
 #include "duet/core/file.h"
+#include "duet/models/hub.h"
 #include "duet/tools/commands.h"
 #include "duet/train/strategies.h"
 
@@ -15,7 +16,8 @@ struct EvaluateCommand {
 };
 
 void run_evaluate(const EvaluateCommand& c) {
-  train::LoadedClassifier loaded = train::load_classifier(c.model);
+  const std::string model = models::find_model_directory(c.model);
+  train::LoadedClassifier loaded = train::load_classifier(model);
   loaded.processors.input.use_labels = true;
   loaded.processors.input.on_bad_sample = c.on_bad_sample == "skip" ? train::BadSample::skip : train::BadSample::stop;
   const train::Dataset dataset = train::Dataset::open(c.data, {.on_bad_sample = loaded.processors.input.on_bad_sample});
@@ -31,10 +33,12 @@ void run_evaluate(const EvaluateCommand& c) {
   Json result = metrics.to_json(loaded.config.labels, predictions.loss);
   result["split"] = c.split;
   result["samples"] = predictions.samples.size();
-  result["skipped"] = loader.skipped();
-  const std::string out = c.out.empty() ? c.model + "/metrics.json" : c.out;
+  std::vector<std::string> skipped = dataset.skipped();
+  for (const std::string& reason : loader.skipped()) skipped.push_back(reason);
+  result["skipped"] = skipped;
+  const std::string out = c.out.empty() ? model + "/metrics.json" : c.out;
   write_file_atomically(out, result.dump(1) + "\n");
-  for (const std::string& line : loader.skipped()) std::cerr << "skipped bad sample: " << line << '\n';
+  for (const std::string& line : train::describe_skipped(skipped)) std::cerr << line << '\n';
   if (c.json)
     std::cout << result.dump() << '\n';
   else

@@ -1,5 +1,7 @@
 #include <iostream>
 
+#include "duet/models/hub.h"
+#include "duet/tools/arguments.h"
 #include "duet/tools/training_options.h"
 #include "duet/train/progress.h"
 
@@ -14,20 +16,20 @@ struct FinetuneCommand : TrainingCommand {
 // Which parts a strategy has and where they start; missing or surplus options are errors, never ignored.
 train::FinetuneParts parts_of(const FinetuneCommand& c) {
   const auto refuse = [&](const std::string& value, const char* option) {
-    check(value.empty(), "finetune", option, " does not go with --strategy ", c.strategy);
+    check_usage(value.empty(), "finetune", option, " does not go with --strategy ", c.strategy);
   };
   train::FinetuneParts parts;
   if (c.strategy == "whole") {
-    check(!c.joint.empty(), "finetune", "--strategy whole needs --joint DIR, a jointly pretrained model");
+    check_usage(!c.joint.empty(), "finetune", "--strategy whole needs --joint DIR, a jointly pretrained model");
     refuse(c.vision, "--vision");
     refuse(c.text_model, "--text");
-    parts.vision_from = parts.text_from = c.joint;
+    parts.vision_from = parts.text_from = models::find_model_directory(c.joint);
     return parts;
   }
   refuse(c.joint, "--joint");
   if (c.strategy == "component") {
-    check(!c.vision.empty() && !c.text_model.empty(), "finetune",
-          "--strategy component needs --vision DIR and --text DIR, separately pretrained models");
+    check_usage(!c.vision.empty() && !c.text_model.empty(), "finetune",
+                "--strategy component needs --vision DIR and --text DIR, separately pretrained models");
   } else if (c.strategy == "concat-scratch") {
     refuse(c.vision, "--vision");
     refuse(c.text_model, "--text");
@@ -38,11 +40,11 @@ train::FinetuneParts parts_of(const FinetuneCommand& c) {
     refuse(c.vision, "--vision");
     parts.image = false;
   } else {
-    fail("finetune", "unknown --strategy \"", c.strategy,
-         "\"; use whole, component, image-only, text-only or concat-scratch");
+    check_usage(false, "finetune", "unknown --strategy \"", c.strategy,
+                "\"; use whole, component, image-only, text-only or concat-scratch");
   }
-  parts.vision_from = c.vision;
-  parts.text_from = c.text_model;
+  if (!c.vision.empty()) parts.vision_from = models::find_model_directory(c.vision);
+  if (!c.text_model.empty()) parts.text_from = models::find_model_directory(c.text_model);
   return parts;
 }
 

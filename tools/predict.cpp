@@ -1,7 +1,9 @@
 #include <iostream>
 
 #include "duet/autograd/grad_mode.h"
+#include "duet/models/hub.h"
 #include "duet/ops/softmax.h"
+#include "duet/tools/arguments.h"
 #include "duet/tools/commands.h"
 #include "duet/tools/model_input.h"
 #include "duet/train/strategies.h"
@@ -10,7 +12,7 @@ namespace duet::tools {
 namespace {
 
 struct PredictCommand {
-  std::string model, image, text_value, data, split;
+  std::string model, image, text_value, data, split, on_bad_sample = "stop";
   bool has_text = false;
   int workers = 2;
 };
@@ -44,7 +46,9 @@ void predict_one(const PredictCommand& c, train::LoadedClassifier& loaded) {
 }
 
 void predict_dataset(const PredictCommand& c, train::LoadedClassifier& loaded) {
-  const train::Dataset dataset = train::Dataset::open(c.data);
+  auto& bad = loaded.processors.input.on_bad_sample;
+  bad = c.on_bad_sample == "skip" ? train::BadSample::skip : train::BadSample::stop;
+  const train::Dataset dataset = train::Dataset::open(c.data, {.on_bad_sample = bad});
   const std::vector<train::Sample> samples = c.split.empty() ? dataset.samples() : dataset.split(c.split);
   const auto source = std::make_shared<const train::SampleSource>(dataset, samples, loaded.processors.tokenizer,
                                                                   loaded.processors.input);
@@ -54,6 +58,9 @@ void predict_dataset(const PredictCommand& c, train::LoadedClassifier& loaded) {
   for (size_t i = 0; i < predictions.samples.size(); ++i)
     print_prediction(samples[predictions.samples[i]].id, loaded.config.labels,
                      predictions.probabilities.data() + i * loaded.config.labels.size());
+  std::vector<std::string> skipped = dataset.skipped();
+  for (const std::string& reason : loader.skipped()) skipped.push_back(reason);
+  for (const std::string& line : train::describe_skipped(skipped)) std::cerr << line << '\n';
 }
 
 }  // namespace
@@ -70,12 +77,15 @@ void add_predict_command(CLI::App& app) {
   command->add_option("--workers", c->workers, "Threads that decode images")
       ->capture_default_str()
       ->check(CLI::Range(0, 256));
+  command->add_option("--on-bad-sample", c->on_bad_sample, "With --data: stop or skip")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"stop", "skip"}));
   command->callback([c, text_option] {
     c->has_text = text_option->count() > 0;
-    train::LoadedClassifier loaded = train::load_classifier(c->model);
+    train::LoadedClassifier loaded = train::load_classifier(models::find_model_directory(c->model));
     loaded.processors.input.use_labels = false;
     if (c->data.empty()) return predict_one(*c, loaded);
-    check(c->image.empty() && !c->has_text, "predict", "--data does not go with --image or --text");
+    check_usage(c->image.empty() && !c->has_text, "predict", "--data does not go with --image or --text");
     predict_dataset(*c, loaded);
   });
 }

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "duet/core/json.h"
+#include "duet/models/hub.h"
 #include "duet/tools/commands.h"
 #include "duet/train/tokenizer.h"
 
@@ -17,8 +18,9 @@ struct TokenizeArguments {
 void run_tokenize(const TokenizeArguments& arguments) {
   train::TokenizerOptions options;
   options.lowercase = arguments.lowercase;
-  const auto tokenizer = arguments.model.empty() ? train::Tokenizer::from_vocab_file(arguments.vocab, options)
-                                                 : train::Tokenizer::from_directory(arguments.model);
+  const auto tokenizer = arguments.model.empty()
+                             ? train::Tokenizer::from_vocab_file(arguments.vocab, options)
+                             : train::Tokenizer::from_directory(models::find_model_directory(arguments.model));
   size_t number = 0;
   for (std::string line; std::getline(std::cin, line);) {
     ++number;

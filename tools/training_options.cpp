@@ -47,7 +47,9 @@ void TrainingCommand::add_to(CLI::App& command) {
   command.add_flag("--recompute", o.recompute, "Recompute activations in the backward pass: less memory, more time");
   command.add_option("--mask-probability", o.mask_probability, "Share of tokens masked for --objective mlm")
       ->capture_default_str();
-  command.add_option("--seed", o.seed, "Of initial weights, order, dropout and augmentation")->capture_default_str();
+  command.add_option("--seed", o.seed, "Of initial weights, order, dropout and augmentation")
+      ->check(CLI::NonNegativeNumber)  // otherwise -1 would become 2^64 - 1
+      ->capture_default_str();
   command.add_option("--max-length", stage.input.max_length, "Tokens per text, special ones included")
       ->capture_default_str();
   command.add_option("--fit", fit, "Make images square by pad (white) or stretch")->capture_default_str();
@@ -60,13 +62,25 @@ void TrainingCommand::add_to(CLI::App& command) {
   command.add_flag("--deterministic,!--no-deterministic", deterministic, "Same seed, same bits (always so on the CPU)");
 }
 
-void TrainingCommand::prepare() {
+void TrainingCommand::check_values() const {
   stage.options.validate();
   parse_device(device);
   check(dtype == "float32", "options", "--dtype ", dtype, " is not available for training on the CPU; use float32");
   check(fit == "pad" || fit == "stretch", "options", "--fit ", fit, ": use pad or stretch");
   check(on_bad_sample == "stop" || on_bad_sample == "skip", "options", "--on-bad-sample ", on_bad_sample,
         ": use stop or skip");
+  check(threads >= 0 && threads <= 4096, "options", "--threads ", threads, ": must be in [0, 4096]");
+  check(max_pixels >= 0, "options", "--max-pixels ", max_pixels, ": must not be negative");
+  check(stage.input.max_length >= 3, "options", "--max-length ", stage.input.max_length, ": must be at least 3");
+  train::preset_size(size);
+}
+
+void TrainingCommand::prepare() {
+  try {
+    check_values();
+  } catch (const Error& e) {
+    throw UsageError(e.what());
+  }
   if (threads > 0) set_threads(threads);
   stage.input.fit = fit == "pad" ? train::Fit::pad : train::Fit::stretch;
   stage.input.on_bad_sample = on_bad_sample == "stop" ? train::BadSample::stop : train::BadSample::skip;
@@ -74,9 +88,6 @@ void TrainingCommand::prepare() {
   stage.size = train::preset_size(size);
   if (!vision_config.empty()) stage.size.vision = models::VitConfig::from_json(read_json(vision_config));
   if (!text_config.empty()) stage.size.text = models::BertConfig::from_json(read_json(text_config));
-  check(stage.input.max_length >= 3 && stage.input.max_length <= stage.size.text.max_position_embeddings, "options",
-        "--max-length ", stage.input.max_length, " must be between 3 and the model's ",
-        stage.size.text.max_position_embeddings, " positions");
   stage.command = command_line();
   std::cerr << "device    " << machine_description() << '\n';
   train::catch_interrupts();

@@ -18,6 +18,9 @@ struct TrainingCommand {
   void add_to(CLI::App& command);
   // After parsing: checks everything, applies the size, and prints which device and kernels are used.
   void prepare();
+
+ private:
+  void check_values() const;
 };
 
 }  // namespace duet::tools

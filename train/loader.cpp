@@ -214,6 +214,13 @@ Batch Loader::next() {
   return std::move(slot.batch);
 }
 
+std::vector<std::string> describe_skipped(const std::vector<std::string>& skipped) {
+  if (skipped.empty()) return {};
+  std::vector<std::string> lines{text("skipped ", skipped.size(), " bad sample", skipped.size() > 1 ? "s" : "", ":")};
+  for (const std::string& reason : skipped) lines.push_back("  " + reason);
+  return lines;
+}
+
 std::vector<std::string> Loader::skipped() const {
   const std::lock_guard lock(mutex_);
   return skipped_;

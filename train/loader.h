@@ -58,6 +58,9 @@ class SampleSource {
   mutable std::vector<std::vector<uint8_t>> cache_;
 };
 
+// "skipped 2 bad samples" and a line for each, or nothing when there were none.
+std::vector<std::string> describe_skipped(const std::vector<std::string>& skipped);
+
 struct LoaderConfig {
   int64_t batch = 32;
   bool shuffle = true;

@@ -47,11 +47,7 @@ void check_fixed_steps(const Json& config, const std::string& directory) {
 
 void Processors::save(const std::string& directory) const {
   if (input.use_text && tokenizer) {
-    tokenizer->save(directory);
-    const std::string path = directory + "/tokenizer_config.json";
-    Json config = read_json(path);
-    config["model_max_length"] = input.max_length;
-    write_file_atomically(path, config.dump(2) + "\n");
+    tokenizer->save(directory, input.max_length);
   }
   if (input.use_images) {
     const Json config{{"image_processor_type", "ViTImageProcessor"},

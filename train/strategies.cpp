@@ -23,6 +23,11 @@ void set_dropout(EncoderSize& c, double dropout) {
   c.attention_probs_dropout_prob = dropout;
 }
 
+void check_length(const InputConfig& input, const models::BertConfig& text) {
+  check(input.max_length <= text.max_position_embeddings, "strategy", "--max-length ", input.max_length,
+        " is more than the text encoder's ", text.max_position_embeddings, " positions");
+}
+
 std::shared_ptr<const Tokenizer> open_vocabulary(const StageConfig& config) {
   check(!config.vocab.empty(), "strategy",
         "a text encoder from scratch needs a vocabulary: pass --vocab FILE (duet vocab makes one)");
@@ -38,9 +43,13 @@ struct Split {
   Json description = Json::array();
 };
 
+void print_skipped(const std::vector<std::string>& skipped) {
+  for (const std::string& line : describe_skipped(skipped)) std::fprintf(stderr, "%s\n", line.c_str());
+}
+
 void print_warnings(const Dataset& dataset) {
-  for (const std::string& w : dataset.warnings()) std::fprintf(stderr, "duet: warning: %s\n", w.c_str());
-  for (const std::string& s : dataset.skipped()) std::fprintf(stderr, "duet: skipped: %s\n", s.c_str());
+  for (const std::string& w : dataset.warnings()) std::fprintf(stderr, "warning: %s\n", w.c_str());
+  print_skipped(dataset.skipped());
 }
 
 Dataset open_dataset(const std::string& directory, const InputConfig& input) {
@@ -105,8 +114,11 @@ Json describe_run(const StageConfig& config, const char* stage, const Json& mode
 RunOptions run_options(const StageConfig& config, Json description, const SampleSource& source) {
   RunOptions run{config.out, config.label, config.resume, config.keep_checkpoints, std::move(description), {}};
   if (source.config().use_images)
-    for (size_t i = 0; i < std::min<size_t>(4, source.size()); ++i)
-      run.example_images.emplace_back("example/" + source.samples()[i].id, encode_png(source.image(i)));
+    for (size_t i = 0; i < source.size() && run.example_images.size() < 4; ++i) try {
+        run.example_images.emplace_back("example/" + source.samples()[i].id, encode_png(source.image(i)));
+      } catch (const Error&) {
+        if (source.config().on_bad_sample == BadSample::stop) throw;
+      }
   return run;
 }
 
@@ -147,6 +159,7 @@ StageResult pretrain_classifier(const StageConfig& config, bool image) {
     model_config.text = config.size.text;
     model_config.text->vocab_size = tokenizer->size();
     set_dropout(*model_config.text, config.dropout);
+    check_length(input, *model_config.text);
   }
   const Split split = open_split(config, input, tokenizer, 1, true);
   model_config.labels = split.dataset.labels();
@@ -200,6 +213,7 @@ StageResult pretrain_text(const StageConfig& config, const std::string& objectiv
   models::BertConfig bert_config = config.size.text;
   bert_config.vocab_size = tokenizer->size();
   set_dropout(bert_config, config.dropout);
+  check_length(input, bert_config);
   const Split split = open_split(config, input, tokenizer, 1, true);
   models::ParamStore store(config.options.seed);
   models::Bert bert({store, "text_model"}, bert_config, false);
@@ -224,6 +238,7 @@ StageResult pretrain_joint(const StageConfig& config) {
   model_config.text.vocab_size = tokenizer->size();
   set_dropout(model_config.vision, config.dropout);
   set_dropout(model_config.text, config.dropout);
+  check_length(input, model_config.text);
   input.image_size = static_cast<int>(model_config.vision.image_size);
   const Split split = open_split(config, input, tokenizer, 1, true);
   models::ParamStore store(config.options.seed);
@@ -291,6 +306,7 @@ FinetuneResult finetune(const StageConfig& config, const FinetuneParts& parts, d
       model_config.text->vocab_size = tokenizer->size();
     }
     set_dropout(*model_config.text, config.dropout);
+    check_length(input, *model_config.text);
   }
   const Split split = open_split(config, input, tokenizer, fraction, false);
   FinetuneResult result;
@@ -319,6 +335,7 @@ FinetuneResult finetune(const StageConfig& config, const FinetuneParts& parts, d
   if (test) {
     Loader loader(test, {.batch = 64, .shuffle = false, .workers = config.options.workers});
     const ClassifyTask::Predictions p = task.predict(loader);
+    print_skipped(loader.skipped());
     const size_t classes = model_config.labels.size();
     result.test = ClassificationMetrics(p.probabilities, p.labels, classes).to_json(model_config.labels, p.loss);
     for (size_t i = 0; i < p.samples.size(); ++i) {

@@ -72,8 +72,9 @@ class Tokenizer {
 
   // vocab.txt in id order, each line ended by \n.
   void save_vocab(const std::string& path) const;
-  // DIR/vocab.txt and DIR/tokenizer_config.json, which from_directory and Hugging Face read back.
-  void save(const std::string& directory) const;
+  // DIR/vocab.txt and DIR/tokenizer_config.json, which from_directory and Hugging Face read back. `max_length`, when
+  // positive, becomes model_max_length, the length that users of the model should cut to.
+  void save(const std::string& directory, int64_t max_length = 0) const;
 
  private:
   Tokenizer() = default;

@@ -116,17 +116,18 @@ Tokenizer Tokenizer::from_directory(const std::string& directory) {
   return have_pipeline ? from_vocab(std::move(tokens), options, pipeline) : from_vocab_file(vocabulary, options);
 }
 
-void Tokenizer::save(const std::string& directory) const {
+void Tokenizer::save(const std::string& directory, int64_t max_length) const {
   save_vocab(directory + "/vocab.txt");
-  const Json config{{"tokenizer_class", "BertTokenizer"},
-                    {"do_lower_case", options_.lowercase},
-                    {"strip_accents", options_.strip_accents ? Json(*options_.strip_accents) : Json()},
-                    {"tokenize_chinese_chars", options_.tokenize_chinese_chars},
-                    {"pad_token", options_.pad_token},
-                    {"unk_token", options_.unk_token},
-                    {"cls_token", options_.cls_token},
-                    {"sep_token", options_.sep_token},
-                    {"mask_token", options_.mask_token}};
+  Json config{{"tokenizer_class", "BertTokenizer"},
+              {"do_lower_case", options_.lowercase},
+              {"strip_accents", options_.strip_accents ? Json(*options_.strip_accents) : Json()},
+              {"tokenize_chinese_chars", options_.tokenize_chinese_chars},
+              {"pad_token", options_.pad_token},
+              {"unk_token", options_.unk_token},
+              {"cls_token", options_.cls_token},
+              {"sep_token", options_.sep_token},
+              {"mask_token", options_.mask_token}};
+  if (max_length > 0) config["model_max_length"] = max_length;
   write_file_atomically(directory + "/tokenizer_config.json", config.dump(2) + "\n");
 }
 

@@ -166,7 +166,7 @@ void restore(const NamedTensors& saved, const NamedTensors& into) {
 void Run::resume() {
   int64_t metrics_bytes = 0;
   if (run_.resume) {
-    const auto warn = [](const std::string& line) { std::fprintf(stderr, "duet: warning: %s\n", line.c_str()); };
+    const auto warn = [](const std::string& line) { std::fprintf(stderr, "warning: %s\n", line.c_str()); };
     if (const auto loaded = checkpoints_.load_newest(warn)) {
       check_same_run(loaded->state.at("config"), config(), run_.directory);
       restore(loaded->tensors, tensors());
@@ -269,6 +269,7 @@ void Run::use_best() {
 
 StageResult Run::go() {
   make_directories(run_.directory);
+  remove_temporaries(run_.directory);
   reset_peak_rss();
   resume();
   const std::string description = config().dump(2);
@@ -311,7 +312,7 @@ StageResult Run::go() {
     }
   }
   save();
-  for (const std::string& line : loader.skipped()) progress.note("skipped bad sample: " + line);
+  for (const std::string& line : describe_skipped(loader.skipped())) progress.note(line);
   use_best();
   tensorboard_->hparams_end(true);
   if (!run_.keep_checkpoints) std::filesystem::remove_all(run_.directory + "/checkpoints");

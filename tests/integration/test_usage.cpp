@@ -1,0 +1,130 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "duet/tests/integration/tiny_data.h"
+
+namespace duet::testing {
+namespace {
+
+// Status 2 and one line that names what is wrong.
+void expect_usage(const std::vector<std::string>& arguments, const std::string& named) {
+  const Finished f = run(arguments);
+  EXPECT_EQ(f.status, 2) << f.err;
+  EXPECT_EQ(f.error_lines().size(), 1u) << f.err;
+  EXPECT_EQ(std::count(f.err.begin(), f.err.end(), '\n'), 1) << f.err;
+  EXPECT_NE(f.err.find(named), std::string::npos) << f.err << "lacks " << named;
+}
+
+TEST(Usage, HelpOfEveryCommand) {
+  const Finished top = run({"--help"});
+  ASSERT_EQ(top.status, 0);
+  EXPECT_EQ(top.err, "");
+  for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{{"info"},
+                                                                                       {"pretrain"},
+                                                                                       {"pretrain", "vision"},
+                                                                                       {"pretrain", "text"},
+                                                                                       {"pretrain", "joint"},
+                                                                                       {"finetune"},
+                                                                                       {"compare"},
+                                                                                       {"evaluate"},
+                                                                                       {"predict"},
+                                                                                       {"vocab"},
+                                                                                       {"tokenize"}}) {
+    EXPECT_NE(top.out.find("\n  " + command[0]), std::string::npos) << command[0];
+    std::vector<std::string> arguments = command;
+    arguments.push_back("--help");
+    const Finished f = run(arguments);
+    EXPECT_EQ(f.status, 0) << command.back();
+    EXPECT_EQ(f.err, "");
+    EXPECT_NE(f.out.find("--help"), std::string::npos) << f.out;
+  }
+  // Defaults are shown.
+  const std::string help = run({"finetune", "--help"}).out;
+  for (const auto& [option, value] : std::vector<std::pair<std::string, std::string>>{
+           {"--lr ", "0.001"}, {"--size ", "mini"}, {"--schedule ", "linear"}, {"--workers ", "2"}}) {
+    const size_t at = help.find("\n  " + option);
+    ASSERT_NE(at, help.npos) << help;
+    EXPECT_NE(help.substr(at, 32).find(value), std::string::npos) << option << " is not said to be " << value;
+  }
+}
+
+TEST(Usage, WrongCommandLinesAreStatusTwo) {
+  expect_usage({}, "subcommand");
+  expect_usage({"train"}, "train");
+  expect_usage({"pretrain"}, "subcommand");
+  expect_usage({"finetune", "--data", "x", "--out", "y"}, "--strategy");
+  expect_usage({"finetune", "--strategy", "whole", "--out", "y"}, "--data");
+  expect_usage({"evaluate", "--model", "x"}, "--data");
+  const std::vector<std::string> base{"finetune", "--strategy", "concat-scratch", "--data", "x", "--out", "y"};
+  const auto plus = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> all = base;
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  expect_usage(plus({"--colour", "red"}), "--colour");
+  expect_usage(plus({"--batch", "many"}), "--batch");
+  expect_usage(plus({"--batch", "1.5"}), "--batch");
+  expect_usage(plus({"--batch"}), "--batch");
+  expect_usage(plus({"--lr", "fast"}), "--lr");
+  expect_usage(plus({"--seed", "-1"}), "--seed");
+  expect_usage(plus({"--set", "batch=many"}), "--batch");
+  expect_usage(plus({"--set", "colour=red"}), "colour");
+  expect_usage(plus({"--set", "batch"}), "key=value");
+  expect_usage(plus({"--set"}), "--set");
+  // Values that no run could have.
+  expect_usage(plus({"--batch", "0"}), "--batch 0");
+  expect_usage(plus({"--lr", "-1"}), "--lr -1");
+  expect_usage(plus({"--schedule", "steps"}), "steps");
+  expect_usage(plus({"--augment", "heavy"}), "heavy");
+  expect_usage(plus({"--device", "tpu"}), "tpu");
+  expect_usage(plus({"--dtype", "float8"}), "float8");
+  expect_usage(plus({"--size", "huge"}), "huge");
+  expect_usage(plus({"--fit", "crop"}), "crop");
+  expect_usage(plus({"--threads", "-2"}), "--threads -2");
+  expect_usage(plus({"--max-length", "2"}), "--max-length 2");
+  expect_usage(plus({"--on-bad-sample", "ignore"}), "ignore");
+  // Options that do not belong together.
+  expect_usage({"finetune", "--strategy", "half", "--data", "x", "--out", "y"}, "half");
+  expect_usage({"finetune", "--strategy", "whole", "--data", "x", "--out", "y"}, "--joint");
+  expect_usage({"finetune", "--strategy", "component", "--vision", "v", "--data", "x", "--out", "y"}, "--text");
+  expect_usage(plus({"--joint", "j"}), "--joint");
+}
+
+TEST(Usage, ConfigFilesStandForOptions) {
+  const TinyData data;
+  const std::string out = data / "run", config = data / "options.json";
+  const auto with = [&](const std::string& json, std::vector<std::string> more = {}) {
+    write_file_atomically(config, json);
+    more.insert(more.end(), {"--config", config});
+    return data.finetuning(out, more);
+  };
+  const Finished f = run(with(R"({"steps": 3, "lr": 0.01, "shuffle": false, "freeze": ["vision_model.*"], "seed": 7})",
+                              {"--lr", "0.02", "--set", "warmup=0"}));
+  ASSERT_EQ(f.status, 0) << f.err;
+  const Json options = read_json(out + "/config.json").at("options");
+  EXPECT_EQ(options["steps"], 3);
+  EXPECT_EQ(options["lr"], 0.02);  // the command line wins
+  EXPECT_EQ(options["warmup"], 0);
+  EXPECT_EQ(options["shuffle"], false);
+  EXPECT_EQ(options["seed"], 7);
+  EXPECT_EQ(options["freeze"], Json({"vision_model.*"}));
+
+  expect_usage(with(R"({"colour": "red"})"), "colour");
+  expect_usage(with(R"({"steps": "many"})"), "steps");
+  for (const auto& [json, named] : std::vector<std::pair<std::string, std::string>>{
+           {R"({"steps": {"a": 1}})", "steps"}, {R"({"steps": null})", "steps"}, {"[1]", "object"}, {"{", "JSON"}}) {
+    const Finished bad = run(with(json));
+    EXPECT_EQ(bad.status, 1) << json;
+    ASSERT_EQ(bad.error_lines().size(), 1u) << bad.err;
+    EXPECT_NE(bad.err.find("options.json"), std::string::npos) << bad.err;
+    EXPECT_NE(bad.err.find(named), std::string::npos) << bad.err;
+  }
+  std::filesystem::remove(config);
+  const Finished missing = run(data.finetuning(out, {"--config", config}));
+  EXPECT_EQ(missing.status, 1);
+  EXPECT_NE(missing.err.find("options.json"), std::string::npos) << missing.err;
+}
+
+}  // namespace
+}  // namespace duet::testing
