@@ -223,7 +223,7 @@ TEST_F(Trainer, ResumesWithMicroBatchesToTheBit) {
 // With so few masked tokens some steps have nothing to learn from; the optimizer does not count them.
 TEST_F(Trainer, ResumesMaskedLanguageModellingToTheBit) {
   kind_ = Kind::mlm;
-  options_.mask_probability = 0.05;
+  options_.mask_probability = 0.15;
   options_.batch = 4;
   options_.save_every = 1;
   const Outcome whole = run("whole");

@@ -67,7 +67,7 @@ inline models::DualEncoderConfig tiny_size() {
   c.vision.image_size = 16;
   c.vision.patch_size = 8;
   c.text.vocab_size = static_cast<int64_t>(tiny_vocabulary.size());
-  c.text.max_position_embeddings = 16;
+  c.text.max_position_embeddings = 32;
   c.projection_dim = 8;
   return c;
 }
