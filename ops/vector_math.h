@@ -6,9 +6,9 @@
 #include <numbers>
 
 // Branch-free exp, erf and tanh that the compiler can vectorise: std:: versions are calls and leave the vector units
-// idle. Measured worst errors of the float versions (tests/ops/test_vector_math.cpp): exp 1.1 ulp, tanh 1.3 ulp, erf 5.7
-// ulp near |x| = 3.6 (that is 3.4e-7); GELU 2.2e-7 |x|, its derivatives 6e-7. double uses std::. The polynomial and
-// rational coefficients are minimax fits made for this file. NaN and infinities behave as in std::.
+// idle. Measured worst errors of the float versions (tests/ops/test_vector_math.cpp): exp 1.1 ulp, tanh 1.3 ulp,
+// erf 5.7 ulp near |x| = 3.6 (that is 3.4e-7); GELU 2.2e-7 |x|, its derivatives 6e-7. double uses std::. The polynomial
+// and rational coefficients are minimax fits made for this file. NaN and infinities behave as in std::.
 namespace duet::ops {
 
 inline double vexp(double x) {
