@@ -23,7 +23,7 @@ VOCABULARY = 30522
 # The presets of `duet --size`: width, layers, heads of each encoder, and the ViT's image and patch size. The two sides'
 # FLOP counts are compared at run time, so a preset that changes is noticed.
 SIZES = {
-    "mini": {"vision": (96, 4, 3), "image": 64, "patch": 8, "text": (128, 3, 4), "positions": 64},
+    "mini": {"vision": (96, 3, 3), "image": 64, "patch": 8, "text": (128, 2, 4), "positions": 64},
     "tiny": {"vision": (192, 12, 3), "image": 224, "patch": 16, "text": (256, 4, 4), "positions": 512},
     "base": {"vision": (768, 12, 12), "image": 224, "patch": 16, "text": (768, 12, 12), "positions": 512},
 }

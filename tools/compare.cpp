@@ -15,7 +15,8 @@ struct CompareCommand : TrainingCommand {
 };
 
 // Stage-1 options that often differ from the fine-tuning ones; everything else is shared.
-void add_stage_options(CLI::App& app, const std::string& name, const std::string& what, train::TrainOptions& o) {
+void add_stage_options(CLI::App& app, const std::string& name, const std::string& what, train::TrainOptions& o,
+                       std::optional<double>& dropout) {
   app.add_option("--" + name + "-epochs", o.epochs, what + ": epochs")->capture_default_str();
   app.add_option("--" + name + "-steps", o.steps, what + ": optimizer steps, instead of epochs");
   app.add_option("--" + name + "-batch", o.batch, what + ": batch size")->capture_default_str();
@@ -23,6 +24,7 @@ void add_stage_options(CLI::App& app, const std::string& name, const std::string
   app.add_option("--" + name + "-eval-every", o.eval_every, what + ": steps between validations; 0 = each epoch")
       ->capture_default_str();
   app.add_option("--" + name + "-augment", o.augment, what + ": none or basic")->capture_default_str();
+  app.add_option("--" + name + "-dropout", dropout, what + ": dropout; default: --dropout");
 }
 
 // Takes over from the shared options what has no option of its own per stage.
@@ -68,9 +70,9 @@ void add_compare_command(CLI::App& app) {
                       "Image-text pairs for joint pretraining; default: the task's, without labels");
   command->add_option("--text-objective", c->compare.text_objective, "label or mlm")->capture_default_str();
   command->add_flag("--keep-checkpoints", c->compare.keep_checkpoints, "Keep the checkpoints of finished parts");
-  add_stage_options(*command, "vision", "vision pretraining", c->compare.vision);
-  add_stage_options(*command, "text", "text pretraining", c->compare.text);
-  add_stage_options(*command, "joint", "joint pretraining", c->compare.joint);
+  add_stage_options(*command, "vision", "vision pretraining", c->compare.vision, c->compare.vision_dropout);
+  add_stage_options(*command, "text", "text pretraining", c->compare.text, c->compare.text_dropout);
+  add_stage_options(*command, "joint", "joint pretraining", c->compare.joint, c->compare.joint_dropout);
   c->add_to(*command);
   command->callback([c] {
     c->prepare();

@@ -11,7 +11,7 @@ namespace {
 
 constexpr double smallest_crop = 0.8;
 constexpr int padding_divisor = 16;
-constexpr double crop_probability = 0.5, drop_probability = 0.1;  // of texts and their tokens
+constexpr double part_probability = 0.5, drop_probability = 0.1;  // of texts, of their tokens
 
 // The window whose top left corner lies at (left, top), which may be negative; white outside the image.
 Image cut(const Image& image, int left, int top, int width, int height) {
@@ -56,14 +56,27 @@ Image augment(const Image& image, Augment kind, RandomKey key) {
   return out;
 }
 
-std::vector<int32_t> augment_tokens(std::span<const int32_t> ids, Augment kind, RandomKey key) {
+bool is_break(std::string_view token) {
+  return token.size() == 1 && std::string_view(".,:;!?()").find(token[0]) != token.npos;
+}
+
+std::vector<int32_t> augment_tokens(std::span<const int32_t> ids, Augment kind, RandomKey key,
+                                    const std::vector<bool>& breaks) {
   if (kind == Augment::none || ids.size() <= 3) return {ids.begin(), ids.end()};
   Random random(key);
   std::span<const int32_t> span = ids.subspan(1, ids.size() - 2);
-  if (random.uniform() < crop_probability) {
-    const size_t length = 1 + random.below(span.size());
-    const size_t begin = random.uniform() < 0.5 ? 0 : random.below(span.size() - length + 1);
-    span = span.subspan(begin, length);
+  if (random.uniform() < part_probability) {
+    // The parts between breaks, as begin and length.
+    std::vector<std::pair<size_t, size_t>> parts;
+    for (size_t begin = 0, i = 0; i <= span.size(); ++i) {
+      if (i < span.size() && !breaks[static_cast<size_t>(span[i])]) continue;
+      if (i > begin) parts.emplace_back(begin, i - begin);
+      begin = i + 1;
+    }
+    if (!parts.empty()) {
+      const auto [begin, length] = parts[random.below(parts.size())];
+      span = span.subspan(begin, length);
+    }
   }
   std::vector<int32_t> result{ids.front()};
   for (const int32_t id : span)

@@ -2,6 +2,7 @@
 
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "duet/core/philox.h"
@@ -22,10 +23,15 @@ Augment parse_augment(const std::string& name);
 // A function of the image, the kind and the key alone. The size stays.
 Image augment(const Image& image, Augment kind, RandomKey key);
 
-// The same for the token ids of a text, whose first ([CLS]) and last ([SEP]) stay. `basic`: with probability 1/2 only a
-// random span of the tokens between them remains, every other one of these spans from the start; then each token is
-// left out with probability 0.1, but never the last one there is. So a model trained on long texts meets fragments as
-// short as titles, and no single word decides.
-std::vector<int32_t> augment_tokens(std::span<const int32_t> ids, Augment kind, RandomKey key);
+// The same for the token ids of a text, whose first ([CLS]) and last ([SEP]) stay. `basic`: with probability 1/2 only
+// one of the parts between breaks remains (of "goose : a water bird" either "goose" or "a water bird"); then each token
+// is left out with probability 0.1, but never the last one there is. So a model trained on dictionary entries learns
+// what the bare words mean, which is what titles consist of, and no single word decides. `breaks` tells of each token
+// id whether it ends a part.
+std::vector<int32_t> augment_tokens(std::span<const int32_t> ids, Augment kind, RandomKey key,
+                                    const std::vector<bool>& breaks);
+
+// Whether a token ends a part of a text: one of . , : ; ! ? ( )
+bool is_break(std::string_view token);
 
 }  // namespace duet::train

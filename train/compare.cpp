@@ -77,12 +77,15 @@ std::string Comparison::pretrained(const std::string& which, uint64_t seed, Json
   StageConfig s;
   if (which == "vision") {
     s = stage(name, config_.vision_data, config_.vision, seed);
+    s.dropout = config_.vision_dropout.value_or(s.dropout);
     result = pretrain_vision(s);
   } else if (which == "text") {
     s = stage(name, config_.text_data, config_.text, seed);
+    s.dropout = config_.text_dropout.value_or(s.dropout);
     result = pretrain_text(s, config_.text_objective);
   } else {
     s = stage(name, config_.joint_data, config_.joint, seed);
+    s.dropout = config_.joint_dropout.value_or(s.dropout);
     result = pretrain_joint(s);
   }
   stages.push_back(cost("pretrain-" + which, result, config_.share_pretraining));
@@ -247,6 +250,9 @@ Json CompareConfig::to_json() const {
           {"vocab", finetune.vocab},
           {"size", finetune.size.to_json()},
           {"dropout", finetune.dropout},
+          {"vision_dropout", vision_dropout.value_or(finetune.dropout)},
+          {"text_dropout", text_dropout.value_or(finetune.dropout)},
+          {"joint_dropout", joint_dropout.value_or(finetune.dropout)},
           {"max_length", finetune.input.max_length},
           {"fit", finetune.input.fit == Fit::pad ? "pad" : "stretch"},
           {"finetune", finetune.options.to_json()},

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include "duet/train/strategies.h"
 
 namespace duet::train {
@@ -16,6 +18,8 @@ struct CompareConfig {
   std::string vision_data, text_data, joint_data;
   std::string text_objective = "label";
   TrainOptions vision, text, joint;
+  // Dropout of a first stage; none = that of fine-tuning. Scarce labels often want more of it than plentiful ones.
+  std::optional<double> vision_dropout, text_dropout, joint_dropout;
   bool keep_checkpoints = false;
   std::string machine, size_name;  // for the report
 

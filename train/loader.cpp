@@ -27,6 +27,7 @@ SampleSource::SampleSource(const Dataset& dataset, std::vector<Sample> samples,
   if (!config_.use_text) return;
   check(tokenizer_ != nullptr, "loader", "texts are used but no vocabulary was given; pass --vocab FILE");
   ids_.resize(samples_.size());
+  for (int64_t id = 0; id < tokenizer_->size(); ++id) breaks_.push_back(is_break(tokenizer_->token(id)));
   parallel_for(static_cast<int64_t>(samples_.size()), 256, [&](int64_t begin, int64_t end) {
     for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i)
       ids_[i] = tokenizer_->encode(samples_[i].text, config_.max_length).ids;
@@ -151,7 +152,8 @@ Batch Loader::make(int64_t number) {
     std::vector<std::vector<int32_t>> texts;
     size_t longest = 1;
     for (const size_t s : batch.samples) {
-      texts.push_back(augment_tokens(source_->ids(s), config_.augment, key.child("augment text").child(s)));
+      texts.push_back(
+          augment_tokens(source_->ids(s), config_.augment, key.child("augment text").child(s), source_->breaks()));
       longest = std::max(longest, texts.back().size());
     }
     const auto tokens = static_cast<int64_t>(longest);

@@ -40,6 +40,8 @@ class SampleSource {
   const InputConfig& config() const { return config_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const std::vector<int32_t>& ids(size_t sample) const { return ids_[sample]; }
+  // Of each token id, whether it ends a part of a text; for augment_tokens.
+  const std::vector<bool>& breaks() const { return breaks_; }
   // The resized image; thread-safe. Errors carry the sample's id and file.
   Image image(size_t sample) const;
 
@@ -52,6 +54,7 @@ class SampleSource {
   std::shared_ptr<const Tokenizer> tokenizer_;
   InputConfig config_;
   std::vector<std::vector<int32_t>> ids_;
+  std::vector<bool> breaks_;
   int64_t cache_bytes_;
   mutable std::mutex mutex_;
   mutable int64_t cached_bytes_ = 0;

@@ -187,10 +187,10 @@ models::DualEncoderConfig preset_size(const std::string& name) {
     return c;
   }
   check(name == "mini", "size", "unknown size \"", name, "\"; use mini, tiny or base");
-  set_size(c.vision, 96, 4, 3);
+  set_size(c.vision, 96, 3, 3);
   c.vision.image_size = 64;
   c.vision.patch_size = 8;
-  set_size(c.text, 128, 3, 4);
+  set_size(c.text, 128, 2, 4);
   c.text.max_position_embeddings = 64;
   c.projection_dim = 128;
   // Narrow encoders learn faster from a wider start than the 0.02 of the 768-wide models: about 0.5 / sqrt(width).

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "duet/core/error.h"
@@ -107,35 +108,61 @@ TEST(AugmentTest, TinyAndOblongImagesKeepTheirSize) {
   }
 }
 
-TEST(AugmentTokens, CutsSpansAndDropsTokensButKeepsTheEnds) {
-  std::vector<int32_t> ids{101};
-  for (int32_t i = 1; i <= 20; ++i) ids.push_back(i);
-  ids.push_back(102);
-  EXPECT_EQ(augment_tokens(ids, Augment::none, {1, 1}), ids);
-  int whole = 0, from_start = 0;
-  size_t shortest = ids.size();
-  constexpr int n = 2000;
-  for (uint64_t i = 0; i < n; ++i) {
-    const std::vector<int32_t> out = augment_tokens(ids, Augment::basic, {7, i});
-    EXPECT_EQ(out, augment_tokens(ids, Augment::basic, {7, i}));
-    ASSERT_GE(out.size(), 3u);
-    EXPECT_EQ(out.front(), 101);
-    EXPECT_EQ(out.back(), 102);
-    EXPECT_TRUE(std::is_sorted(out.begin() + 1, out.end()));  // a subsequence, so the order stays
-    EXPECT_EQ(std::adjacent_find(out.begin(), out.end()), out.end());
-    whole += out[out.size() - 2] == 20 && out[1] <= 3;
-    from_start += out[1] == 1;
-    shortest = std::min(shortest, out.size());
-  }
-  EXPECT_EQ(shortest, 3u);
-  // Half stay whole, of whose last token nine in ten survive.
-  EXPECT_NEAR(whole, n * 0.45, n * 0.08);
-  EXPECT_GT(from_start, n / 2);
+TEST(IsBreak, BreaksAreThePunctuationBetweenParts) {
+  for (const char* token : {".", ",", ":", ";", "!", "?", "(", ")"}) EXPECT_TRUE(is_break(token)) << token;
+  for (const char* token : {"", "-", "'", "a", "..", "##.", "[SEP]"}) EXPECT_FALSE(is_break(token)) << token;
 }
 
-TEST(AugmentTokens, LeavesTheShortestTextsAlone) {
-  for (const std::vector<int32_t>& ids : {std::vector<int32_t>{101, 102}, {101, 5, 102}})
-    for (uint64_t i = 0; i < 50; ++i) EXPECT_EQ(augment_tokens(ids, Augment::basic, {7, i}), ids);
+class AugmentTokens : public ::testing::Test {
+ protected:
+  static constexpr int32_t comma = 50, first = 101, last = 102;
+  static constexpr uint64_t n = 2000;
+  static std::vector<int32_t> apply(const std::vector<int32_t>& ids, uint64_t i, Augment kind = Augment::basic) {
+    std::vector<bool> breaks(103);
+    breaks[comma] = true;
+    return augment_tokens(ids, kind, {7, i}, breaks);
+  }
+};
+
+TEST_F(AugmentTokens, KeepsOnePartOrAllAndDropsTokens) {
+  // Three parts of 5, 1 and 10 tokens; an empty one between the last two is none.
+  const std::vector<int32_t> ids{first, 1, 2,  3,  4,  5,  comma, 6,  comma, comma, 7,
+                                 8,     9, 10, 11, 12, 13, 14,    15, 16,    last};
+  EXPECT_EQ(apply(ids, 1, Augment::none), ids);
+  std::map<int, int> count;  // by what is left: part 0, 1, 2, or tokens of several (-1)
+  int64_t tokens_left = 0;
+  const auto part = [](int32_t id) { return id <= 5 ? 0 : id == 6 ? 1 : 2; };
+  for (uint64_t i = 0; i < n; ++i) {
+    const std::vector<int32_t> out = apply(ids, i);
+    EXPECT_EQ(out, apply(ids, i));
+    ASSERT_GE(out.size(), 3u);
+    EXPECT_EQ(out.front(), first);
+    EXPECT_EQ(out.back(), last);
+    std::vector<int32_t> words(out.begin() + 1, out.end() - 1);
+    const bool whole = std::erase(words, comma) > 0;
+    EXPECT_TRUE(std::is_sorted(words.begin(), words.end()));  // the order stays
+    EXPECT_EQ(std::adjacent_find(words.begin(), words.end()), words.end());
+    const bool several = whole || (!words.empty() && part(words.front()) != part(words.back()));
+    ++count[several ? -1 : part(words.front())];
+    if (several) tokens_left += static_cast<int64_t>(out.size());
+  }
+  EXPECT_NEAR(count[-1], n * 0.5, n * 0.04);
+  for (const int p : {0, 1, 2}) EXPECT_NEAR(count[p], n / 6.0, n * 0.03) << p;
+  EXPECT_NEAR(static_cast<double>(tokens_left) / count[-1], 2 + 0.9 * 19, 0.3);
+}
+
+TEST_F(AugmentTokens, TextsOfBreaksAloneOnlyLoseTokens) {
+  const std::vector<int32_t> ids{first, comma, comma, comma, last};
+  for (uint64_t i = 0; i < 50; ++i) {
+    const std::vector<int32_t> out = apply(ids, i);
+    ASSERT_GE(out.size(), 3u);
+    EXPECT_EQ(out[1], comma);
+  }
+}
+
+TEST_F(AugmentTokens, LeavesTheShortestTextsAlone) {
+  for (const std::vector<int32_t>& ids : {std::vector<int32_t>{first, last}, {first, 5, last}})
+    for (uint64_t i = 0; i < 50; ++i) EXPECT_EQ(apply(ids, i), ids);
 }
 
 }  // namespace
