@@ -23,8 +23,10 @@ void run_evaluate(const EvaluateCommand& c) {
   const train::Dataset dataset = train::Dataset::open(c.data, {.on_bad_sample = loaded.processors.input.on_bad_sample});
   check(dataset.labels() == loaded.config.labels, "evaluate", "the labels of ", c.data, " (", dataset.labels().size(),
         ") are not those of ", c.model, " (", loaded.config.labels.size(), ")");
-  const auto source = std::make_shared<const train::SampleSource>(dataset, dataset.split(c.split),
-                                                                  loaded.processors.tokenizer, loaded.processors.input);
+  std::vector<std::string> skipped = dataset.skipped();
+  const auto source = std::make_shared<const train::SampleSource>(
+      dataset, train::complete_samples(dataset.split(c.split), loaded.processors.input, skipped),
+      loaded.processors.tokenizer, loaded.processors.input);
   train::Loader loader(source, {.batch = c.batch, .shuffle = false, .workers = c.workers});
   train::ClassifyTask task(*loaded.store, *loaded.model, {}, {});
   const auto predictions = task.predict(loader);
@@ -33,7 +35,6 @@ void run_evaluate(const EvaluateCommand& c) {
   Json result = metrics.to_json(loaded.config.labels, predictions.loss);
   result["split"] = c.split;
   result["samples"] = predictions.samples.size();
-  std::vector<std::string> skipped = dataset.skipped();
   for (const std::string& reason : loader.skipped()) skipped.push_back(reason);
   result["skipped"] = skipped;
   const std::string out = c.out.empty() ? model + "/metrics.json" : c.out;

@@ -49,7 +49,9 @@ void predict_dataset(const PredictCommand& c, train::LoadedClassifier& loaded) {
   auto& bad = loaded.processors.input.on_bad_sample;
   bad = c.on_bad_sample == "skip" ? train::BadSample::skip : train::BadSample::stop;
   const train::Dataset dataset = train::Dataset::open(c.data, {.on_bad_sample = bad});
-  const std::vector<train::Sample> samples = c.split.empty() ? dataset.samples() : dataset.split(c.split);
+  std::vector<std::string> skipped = dataset.skipped();
+  const std::vector<train::Sample> samples = train::complete_samples(
+      c.split.empty() ? dataset.samples() : dataset.split(c.split), loaded.processors.input, skipped);
   const auto source = std::make_shared<const train::SampleSource>(dataset, samples, loaded.processors.tokenizer,
                                                                   loaded.processors.input);
   train::Loader loader(source, {.batch = 64, .shuffle = false, .workers = c.workers});
@@ -58,7 +60,6 @@ void predict_dataset(const PredictCommand& c, train::LoadedClassifier& loaded) {
   for (size_t i = 0; i < predictions.samples.size(); ++i)
     print_prediction(samples[predictions.samples[i]].id, loaded.config.labels,
                      predictions.probabilities.data() + i * loaded.config.labels.size());
-  std::vector<std::string> skipped = dataset.skipped();
   for (const std::string& reason : loader.skipped()) skipped.push_back(reason);
   for (const std::string& line : train::describe_skipped(skipped)) std::cerr << line << '\n';
 }

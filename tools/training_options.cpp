@@ -35,7 +35,9 @@ void TrainingCommand::add_to(CLI::App& command) {
   command.add_option("--freeze", o.freeze, "Do not train parameters matching these patterns, e.g. 'vision_model.*'");
   command.add_option("--dropout", stage.dropout, "For both encoders and the head; negative = as their config says")
       ->capture_default_str();
-  command.add_option("--augment", o.augment, "none, or basic: images cropped and flipped at random, texts cut to parts")->capture_default_str();
+  command
+      .add_option("--augment", o.augment, "none, or basic: images cropped and flipped at random, texts cut to parts")
+      ->capture_default_str();
   command.add_option("--shuffle", o.shuffle, "Shuffle the training split in every epoch")->capture_default_str();
   command.add_option("--workers", o.workers, "Threads that decode images and prepare batches")->capture_default_str();
   command.add_option("--save-every", o.save_every, "Steps between checkpoints; 0 = with each evaluation")

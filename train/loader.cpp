@@ -8,6 +8,17 @@
 #include "duet/train/idx.h"
 
 namespace duet::train {
+namespace {
+
+// The name of a part that is used and that the sample lacks, or null.
+const char* missing_part(const Sample& sample, const InputConfig& config) {
+  if (config.use_images && !sample.has_image()) return "image";
+  if (config.use_text && !sample.has_text) return "text";
+  if (config.use_labels && !sample.has_label()) return "label";
+  return nullptr;
+}
+
+}  // namespace
 
 SampleSource::SampleSource(const Dataset& dataset, std::vector<Sample> samples,
                            std::shared_ptr<const Tokenizer> tokenizer, InputConfig config, int64_t cache_bytes)
@@ -18,9 +29,8 @@ SampleSource::SampleSource(const Dataset& dataset, std::vector<Sample> samples,
       cache_bytes_(cache_bytes) {
   check(!samples_.empty(), "loader", directory_, ": no samples to load");
   for (const Sample& s : samples_) {
-    check(!config_.use_images || s.has_image(), "loader", directory_, ": sample ", s.id, " has no image");
-    check(!config_.use_text || s.has_text, "loader", directory_, ": sample ", s.id, " has no text");
-    check(!config_.use_labels || s.has_label(), "loader", directory_, ": sample ", s.id, " has no label");
+    const char* missing = missing_part(s, config_);
+    check(missing == nullptr, "loader", directory_, ": sample ", s.id, " has no ", missing);
     if (config_.use_images) image_paths_.push_back(dataset.image_path(s));
   }
   if (config_.use_images) cache_.resize(samples_.size());
@@ -214,6 +224,17 @@ Batch Loader::next() {
   space_changed_.notify_all();
   if (slot.error) std::rethrow_exception(slot.error);
   return std::move(slot.batch);
+}
+
+std::vector<Sample> complete_samples(std::vector<Sample> samples, const InputConfig& config,
+                                     std::vector<std::string>& skipped) {
+  if (config.on_bad_sample == BadSample::stop) return samples;
+  std::erase_if(samples, [&](const Sample& s) {
+    const char* missing = missing_part(s, config);
+    if (missing != nullptr) skipped.push_back(text("sample ", s.id, ": has no ", missing));
+    return missing != nullptr;
+  });
+  return samples;
 }
 
 std::vector<std::string> describe_skipped(const std::vector<std::string>& skipped) {

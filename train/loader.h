@@ -61,6 +61,11 @@ class SampleSource {
   mutable std::vector<std::vector<uint8_t>> cache_;
 };
 
+// The samples that have every part that is used. With BadSample::skip the others are left out and named in `skipped`;
+// with BadSample::stop all stay, and SampleSource throws at the first that lacks something.
+std::vector<Sample> complete_samples(std::vector<Sample> samples, const InputConfig& config,
+                                     std::vector<std::string>& skipped);
+
 // "skipped 2 bad samples" and a line for each, or nothing when there were none.
 std::vector<std::string> describe_skipped(const std::vector<std::string>& skipped);
 

@@ -80,8 +80,12 @@ Split open_split(const StageConfig& config, const InputConfig& input, std::share
   check(config.data.size() == 1, "strategy", "exactly one --data directory is needed, got ", config.data.size());
   Split split{.dataset = open_dataset(config.data[0], input)};
   const Dataset& dataset = split.dataset;
-  std::vector<Sample> training = dataset.split("train");
-  if (only_usable) training = usable(std::move(training), input);
+  // What a stage cannot use is normal in unlabelled or partial data, and bad in the task's.
+  std::vector<std::string> skipped;
+  const auto samples_of = [&](const std::string& name) {
+    return only_usable ? usable(dataset.split(name), input) : complete_samples(dataset.split(name), input, skipped);
+  };
+  std::vector<Sample> training = samples_of("train");
   if (fraction < 1) training = stratified_fraction(training, fraction, config.options.seed);
   check(!training.empty(), "strategy", config.data[0], ": no training sample has all of what this stage needs",
         input.use_images ? " image" : "", input.use_text ? " text" : "", input.use_labels ? " label" : "");
@@ -90,11 +94,11 @@ Split open_split(const StageConfig& config, const InputConfig& input, std::share
   split.training_samples = training;
   split.training = std::make_shared<const SampleSource>(dataset, std::move(training), tokenizer, input);
   if (dataset.has_split("val")) {
-    std::vector<Sample> validation = dataset.split("val");
-    if (only_usable) validation = usable(std::move(validation), input);
+    std::vector<Sample> validation = samples_of("val");
     if (!validation.empty())
       split.validation = std::make_shared<const SampleSource>(dataset, std::move(validation), tokenizer, input);
   }
+  print_skipped(skipped);
   split.description.push_back(
       describe(dataset, split.training->size(), split.validation ? split.validation->size() : 0));
   return split;
@@ -313,7 +317,9 @@ FinetuneResult finetune(const StageConfig& config, const FinetuneParts& parts, d
   // Opened before training, so that a test sample without image or text is found now and not hours later.
   std::shared_ptr<const SampleSource> test;
   if (split.dataset.has_split("test")) {
-    result.samples = split.dataset.split("test");
+    std::vector<std::string> skipped;
+    result.samples = complete_samples(split.dataset.split("test"), input, skipped);
+    print_skipped(skipped);
     test = std::make_shared<const SampleSource>(split.dataset, result.samples, tokenizer, input);
   }
   model_config.labels = split.dataset.labels();

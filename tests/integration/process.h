@@ -17,31 +17,10 @@
 #include <vector>
 
 #include "duet/core/error.h"
+#include "duet/tests/temporary_directory.h"
 
 // Running the duet binary as users do: arguments in, exit status and both output streams out.
 namespace duet::testing {
-
-// A fresh directory, removed at the end.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "duet_test_XXXXXX").string();
-    check(::mkdtemp(name.data()) != nullptr, "test", "cannot make a temporary directory from ", name);
-    path_ = name;
-  }
-  ~TemporaryDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-
-  const std::string& path() const { return path_; }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
 
 struct Finished {
   int status = -1;  // exit status, or -1 after a signal

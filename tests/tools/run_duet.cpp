@@ -3,7 +3,6 @@
 #include <sys/wait.h>
 
 #include <cstdlib>
-#include <filesystem>
 
 #include "duet/core/error.h"
 #include "duet/core/file.h"
@@ -18,17 +17,6 @@ CommandResult run_duet(const std::string& arguments, const std::string& input) {
   const int status = std::system(command.c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(directory / "out"),
           read_file(directory / "err")};
-}
-
-TemporaryDirectory::TemporaryDirectory() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "duet-test-XXXXXX").string();
-  check(::mkdtemp(pattern.data()) != nullptr, "test", "cannot make a directory like ", pattern);
-  path_ = pattern;
-}
-
-TemporaryDirectory::~TemporaryDirectory() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
 }
 
 }  // namespace duet::tools

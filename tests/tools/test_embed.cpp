@@ -38,7 +38,7 @@ models::BertConfig text_config() {
 }
 
 // A model directory of any kind and a small dataset, made afresh for each test.
-class Embed : public testing::Test {
+class Embed : public ::testing::Test {
  protected:
   Embed() {
     train::Image image{8, 8, {}};

@@ -196,6 +196,30 @@ TEST_F(LoaderTest, ImagesAreDecodedOnceWhileTheyFit) {
   }
 }
 
+TEST_F(LoaderTest, IncompleteSamplesAreLeftOutAndNamedWhenSkipping) {
+  std::vector<Sample> samples(3);
+  for (size_t i = 0; i < samples.size(); ++i) {
+    samples[i].id = text("s", i);
+    samples[i].image = "a.png";
+    samples[i].has_text = true;
+    samples[i].label = 0;
+  }
+  samples[0].has_text = false;
+  samples[2].label = -1;
+  std::vector<std::string> skipped;
+  EXPECT_EQ(complete_samples(samples, {.on_bad_sample = BadSample::stop}, skipped).size(), 3u);
+  EXPECT_TRUE(skipped.empty());
+  const auto complete = complete_samples(samples, {.on_bad_sample = BadSample::skip}, skipped);
+  ASSERT_EQ(complete.size(), 1u);
+  EXPECT_EQ(complete[0].id, "s1");
+  EXPECT_EQ(skipped, (std::vector<std::string>{"sample s0: has no text", "sample s2: has no label"}));
+  skipped.clear();
+  EXPECT_EQ(
+      complete_samples(samples, {.use_text = false, .use_labels = false, .on_bad_sample = BadSample::skip}, skipped)
+          .size(),
+      3u);
+}
+
 TEST_F(LoaderTest, MissingPartsAreNamedAtOnce) {
   std::ofstream(data() + "/manifest.jsonl") << R"({"id": "x1", "text": "red", "label": "a", "split": "train"})"
                                             << "\n"
