@@ -55,12 +55,16 @@ void add_compare_command(CLI::App& app) {
   command
       ->add_option("--out", c->compare.out, "Directory to write; finished parts in it are not repeated with --resume")
       ->required();
-  command->add_option("--seeds", c->compare.seeds, "Number of seeds")->capture_default_str();
+  command->add_option("--seeds", c->compare.seeds, "Number of seeds")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   command->add_option("--fractions", c->compare.fractions, "Shares of the training labels, e.g. 0.1,0.3,1")
       ->delimiter(',')
+      ->check(CLI::Range(1e-6, 1.0))
       ->capture_default_str();
   command->add_option("--methods", c->compare.methods, "Subset of whole,component,image-only,text-only,concat-scratch")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->check(CLI::IsMember(train::all_methods));
   command->add_flag("--share-pretraining", c->compare.share_pretraining,
                     "Pretrain once instead of once per seed; the report says so");
   command->add_option("--vision-data", c->compare.vision_data,
@@ -68,7 +72,9 @@ void add_compare_command(CLI::App& app) {
   command->add_option("--text-data", c->compare.text_data, "Texts for component pretraining; default: the task's");
   command->add_option("--joint-data", c->compare.joint_data,
                       "Image-text pairs for joint pretraining; default: the task's, without labels");
-  command->add_option("--text-objective", c->compare.text_objective, "label or mlm")->capture_default_str();
+  command->add_option("--text-objective", c->compare.text_objective, "label or mlm")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"label", "mlm"}));
   command->add_flag("--keep-checkpoints", c->compare.keep_checkpoints, "Keep the checkpoints of finished parts");
   add_stage_options(*command, "vision", "vision pretraining", c->compare.vision, c->compare.vision_dropout);
   add_stage_options(*command, "text", "text pretraining", c->compare.text, c->compare.text_dropout);
@@ -82,6 +88,7 @@ void add_compare_command(CLI::App& app) {
       share(c->stage.options, *o);
     c->compare.machine = machine_description();
     c->compare.size_name = c->size;
+    c->compare.version = DUET_VERSION;
     const Json report = train::compare(c->compare, c->stage.resume);
     std::cout << train::comparison_table(report) << "\nreport    " << c->compare.out << "/report.html\n"
               << "data      " << c->compare.out << "/report.json\n";

@@ -5,10 +5,12 @@
 #include <ctime>
 #include <filesystem>
 #include <iostream>
+#include <numeric>
 
 #include "duet/core/file.h"
 #include "duet/core/hash.h"
 #include "duet/train/idx.h"
+#include "duet/train/interrupt.h"
 #include "duet/train/report.h"
 
 namespace duet::train {
@@ -39,17 +41,14 @@ class Comparison {
   std::string pretrained(const std::string& which, uint64_t seed, Json& stages);
   Json cell(const std::string& method, uint64_t seed, double fraction);
   Json predictions(const FinetuneResult& result) const;
-  void check_same_settings() const;
+  std::vector<std::string> methods() const { return config_.methods.empty() ? all_methods : config_.methods; }
+  Json fingerprints() const;
+  void check_same_settings(const Json& fingerprints) const;
   Json dataset_description() const;
 
   const CompareConfig& config_;
   bool resume_;
 };
-
-std::string number(double value) {
-  std::string s = text(value);
-  return s;
-}
 
 Json cost(const std::string& name, const StageResult& r, bool shared) {
   return {{"stage", name},        {"samples_seen", r.samples_seen},     {"flops", r.flops},
@@ -120,7 +119,7 @@ Json Comparison::predictions(const FinetuneResult& result) const {
 }
 
 Json Comparison::cell(const std::string& method, uint64_t seed, double fraction) {
-  const std::string name = "cells/" + method + "-seed" + std::to_string(seed) + "-fraction" + number(fraction);
+  const std::string name = "cells/" + method + "-seed" + std::to_string(seed) + "-fraction" + text(fraction);
   const std::string path = config_.out + "/" + name + "/cell.json";
   if (fs::exists(path)) return read_json(path);
   Json stages = Json::array();
@@ -166,30 +165,68 @@ Json Comparison::cell(const std::string& method, uint64_t seed, double fraction)
   return cell;
 }
 
-void Comparison::check_same_settings() const {
+// Of everything the methods read, by path: opened before training, so that a wrong path or file shows now and not hours
+// later, and kept, so that changed data cannot continue a comparison.
+Json Comparison::fingerprints() const {
+  const auto uses = [&](const char* method) {
+    const std::vector<std::string> all = methods();
+    return std::find(all.begin(), all.end(), method) != all.end();
+  };
+  const std::string& task = config_.finetune.data.at(0);
+  std::vector<std::string> directories{task};
+  if (uses("whole")) directories.push_back(config_.joint_data);
+  if (uses("component")) directories.insert(directories.end(), {config_.vision_data, config_.text_data});
+  Json result = Json::object();
+  for (const std::string& directory : directories)
+    if (!directory.empty() && !result.contains(directory))
+      result[directory] = text(
+          std::hex, Dataset::open(directory, {.on_bad_sample = config_.finetune.input.on_bad_sample}).fingerprint());
+  const std::string& vocab = config_.finetune.vocab;
+  if (methods() == std::vector<std::string>{"image-only"}) return result;
+  check(!vocab.empty(), "compare", "the text encoders need a vocabulary: pass --vocab FILE (duet vocab makes one)");
+  Tokenizer::from_vocab_file(vocab, {});
+  result[vocab] = text(std::hex, fnv1a64(read_file(vocab)));
+  return result;
+}
+
+// More seeds, fractions or methods extend a comparison; everything else must be as it was.
+void Comparison::check_same_settings(const Json& fingerprints) const {
   const std::string path = config_.out + "/config.json";
-  const Json now = config_.to_json();
-  if (!fs::exists(path)) {
-    make_directories(config_.out);
-    write_file_atomically(path, now.dump(2) + "\n");
-    return;
+  Json now = config_.to_json();
+  now["fingerprints"] = fingerprints;
+  if (fs::exists(path)) {
+    check(resume_, "compare", config_.out,
+          " already holds a comparison; pass --resume to go on with it, or another --out");
+    const Json before = read_json(path);
+    for (const auto& [key, value] : now.items())
+      check(key == "seeds" || key == "fractions" || key == "methods" || key == "fingerprints" ||
+                before.value(key, Json()) == value,
+            "compare", config_.out, " was started with another \"", key, "\": ", before.value(key, Json()).dump(),
+            ", now ", value.dump(), "; repeat the settings or use another --out");
+    const Json known = before.value("fingerprints", Json::object());
+    for (const auto& [file, fingerprint] : known.items()) {
+      check(!fingerprints.contains(file) || fingerprints[file] == fingerprint, "compare", file, " has changed since ",
+            config_.out, " was started; use another --out");
+      now["fingerprints"][file] = fingerprint;
+    }
   }
-  check(resume_, "compare", config_.out,
-        " already holds a comparison; pass --resume to go on with it, or another --out");
-  const Json before = read_json(path);
-  for (const auto& [key, value] : now.items())
-    check(before.value(key, Json()) == value, "compare", config_.out, " was started with another \"", key,
-          "\": ", before.value(key, Json()).dump(), ", now ", value.dump(),
-          "; repeat the settings or use another --out");
+  make_directories(config_.out);
+  write_file_atomically(path, now.dump(2) + "\n");
 }
 
 Json Comparison::dataset_description() const {
   const Dataset dataset =
       Dataset::open(config_.finetune.data[0], {.on_bad_sample = config_.finetune.input.on_bad_sample});
-  const std::vector<Sample> test = dataset.split("test");
-  std::vector<double> train_counts(dataset.labels().size()), test_counts(dataset.labels().size());
-  for (const Sample& s : dataset.split("train")) train_counts.at(static_cast<size_t>(s.label)) += 1;
-  for (const Sample& s : test) test_counts.at(static_cast<size_t>(s.label)) += 1;
+  // Rows without a label are fine-tuning's to report.
+  const auto counts = [&](const char* split) {
+    std::vector<double> count(dataset.labels().size());
+    for (const Sample& s : dataset.split(split))
+      if (s.has_label()) count.at(static_cast<size_t>(s.label)) += 1;
+    return count;
+  };
+  const std::vector<double> train_counts = counts("train"), test_counts = counts("test");
+  const double test_size = std::accumulate(test_counts.begin(), test_counts.end(), 0.0);
+  check(test_size > 0, "compare", config_.finetune.data[0], ": no row of split \"test\" has a label");
   // What always answering the most frequent training label would score.
   const auto majority =
       static_cast<size_t>(std::max_element(train_counts.begin(), train_counts.end()) - train_counts.begin());
@@ -197,23 +234,28 @@ Json Comparison::dataset_description() const {
           {"labels", dataset.labels()},
           {"train", dataset.split("train").size()},
           {"validation", dataset.has_split("val") ? dataset.split("val").size() : 0},
-          {"test", test.size()},
-          {"majority_accuracy", test_counts[majority] / static_cast<double>(test.size())}};
+          {"test", static_cast<int64_t>(test_size)},
+          {"majority_accuracy", test_counts[majority] / test_size}};
 }
 
 Json Comparison::run() {
   const Json dataset = dataset_description();  // first, so that unusable data leave nothing behind
-  check_same_settings();
-  const std::vector<std::string>& methods = config_.methods.empty() ? all_methods : config_.methods;
-  const size_t total = methods.size() * static_cast<size_t>(config_.seeds) * config_.fractions.size();
+  check_same_settings(fingerprints());
+  const size_t total = methods().size() * static_cast<size_t>(config_.seeds) * config_.fractions.size();
   Json cells = Json::array();
   for (int64_t i = 0; i < config_.seeds; ++i)
     for (const double fraction : config_.fractions)
-      for (const std::string& method : methods) {
+      for (const std::string& method : methods()) {
         const uint64_t seed = config_.finetune.options.seed + static_cast<uint64_t>(i);
         std::cerr << "cell " << cells.size() + 1 << "/" << total << "  " << method << ", seed " << seed << ", fraction "
                   << fraction << '\n';
-        cells.push_back(cell(method, seed, fraction));
+        try {
+          throw_if_interrupted("the comparison");
+          cells.push_back(cell(method, seed, fraction));
+        } catch (const Interrupted&) {
+          throw Interrupted(text("interrupted in cell ", cells.size() + 1, " of ", total,
+                                 "; continue with --resume --out ", config_.out));
+        }
         std::cerr << "  test accuracy " << cells.back()["accuracy"] << ", macro F1 " << cells.back()["macro_f1"]
                   << '\n';
       }
@@ -222,7 +264,7 @@ Json Comparison::run() {
   std::strftime(created, sizeof created, "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
   const Json head{{"dataset", dataset},
                   {"command", config_.finetune.command},
-                  {"duet_version", "0.1.0"},
+                  {"duet_version", config_.version},
                   {"machine", config_.machine},
                   {"created", created},
                   {"size", config_.size_name},

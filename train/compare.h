@@ -21,7 +21,7 @@ struct CompareConfig {
   // Dropout of a first stage; none = that of fine-tuning. Scarce labels often want more of it than plentiful ones.
   std::optional<double> vision_dropout, text_dropout, joint_dropout;
   bool keep_checkpoints = false;
-  std::string machine, size_name;  // for the report
+  std::string machine, size_name, version;  // for the report
 
   Json to_json() const;
 };

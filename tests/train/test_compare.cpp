@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <map>
 
 #include "duet/core/file.h"
@@ -120,9 +121,45 @@ TEST_F(Compare, ResumingRepeatsNoFinishedCell) {
   CompareConfig changed = config_;
   changed.joint.lr = 0.5;
   EXPECT_CONTAINS(message_of([&] { compare(changed, true); }), "was started with another \"pretrain_joint\"");
-  changed = config_;
-  changed.seeds = 3;
-  EXPECT_CONTAINS(message_of([&] { compare(changed, true); }), "another \"seeds\": 2, now 3");
+  std::ofstream(directory_ / "data/vocab.txt", std::ios::app) << "extra\n";
+  EXPECT_CONTAINS(message_of([&] { compare(config_, true); }), "data/vocab.txt has changed since");
+}
+
+TEST_F(Compare, MoreSeedsAndMethodsExtendAComparison) {
+  config_.methods = {"text-only"};
+  config_.fractions = {1};
+  config_.seeds = 1;
+  compare(config_, false);
+  const auto before = cell_times();
+  config_.seeds = 2;
+  config_.methods = {"text-only", "image-only"};
+  EXPECT_EQ(compare(config_, true).at("cells").size(), 4u);
+  EXPECT_EQ(cell_times().size(), 4u);
+  for (const auto& [name, time] : before) EXPECT_EQ(cell_times().at(name), time) << name;
+  config_.seeds = 1;
+  EXPECT_EQ(compare(config_, true).at("cells").size(), 2u);
+  EXPECT_EQ(read_json(config_.out + "/config.json").at("seeds"), 1);
+}
+
+TEST_F(Compare, WrongInputsShowBeforeTraining) {
+  config_.text_data = directory_ / "nowhere";
+  EXPECT_CONTAINS(message_of([&] { compare(config_, false); }), "nowhere");
+  config_.text_data = "";
+  config_.finetune.vocab = directory_ / "no.txt";
+  EXPECT_CONTAINS(message_of([&] { compare(config_, false); }), "no.txt");
+  config_.finetune.vocab = "";
+  EXPECT_CONTAINS(message_of([&] { compare(config_, false); }), "--vocab");
+  EXPECT_FALSE(fs::exists(config_.out));
+}
+
+TEST_F(Compare, RowsWithoutALabelAreFineTuningsToReport) {
+  std::ofstream(directory_ / "data/manifest.jsonl", std::ios::app)
+      << R"({"id": "bare", "image": "images/s1.png", "text": "red", "split": "test"})" << '\n';
+  config_.methods = {"text-only"};
+  config_.fractions = {1};
+  EXPECT_CONTAINS(message_of([&] { compare(config_, false); }), "sample bare has no label");
+  config_.finetune.input.on_bad_sample = BadSample::skip;
+  EXPECT_EQ(compare(config_, true).at("dataset").at("test"), 7);
 }
 
 TEST_F(Compare, PretrainingCanBeShared) {
