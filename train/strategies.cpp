@@ -116,7 +116,7 @@ Json describe_run(const StageConfig& config, const char* stage, const Json& mode
 }
 
 RunOptions run_options(const StageConfig& config, Json description, const SampleSource& source) {
-  RunOptions run{config.out, config.label, config.resume, config.keep_checkpoints, std::move(description), {}};
+  RunOptions run{config.out, config.label, config.resume, std::move(description), {}};
   if (source.config().use_images)
     for (size_t i = 0; i < source.size() && run.example_images.size() < 4; ++i) try {
         run.example_images.emplace_back("example/" + source.samples()[i].id, encode_png(source.image(i)));
@@ -140,8 +140,14 @@ std::optional<StageResult> finished(const StageConfig& config) {
   return StageResult::from_json(read_json(path).at("training"));
 }
 
+// Only what result.json completes can do without its checkpoints: until then they are all that a resumed run has.
+void write_result(const StageConfig& config, const Json& result) {
+  write_file_atomically(config.out + "/result.json", result.dump(1) + "\n");
+  if (!config.keep_checkpoints) std::filesystem::remove_all(config.out + "/checkpoints");
+}
+
 StageResult finish(const StageConfig& config, const StageResult& result) {
-  write_file_atomically(config.out + "/result.json", Json{{"training", result.to_json()}}.dump(1) + "\n");
+  write_result(config, {{"training", result.to_json()}});
   return result;
 }
 
@@ -350,7 +356,7 @@ FinetuneResult finetune(const StageConfig& config, const FinetuneParts& parts, d
       result.predictions.push_back({p.samples[i], top - first, *top});
     }
   }
-  write_file_atomically(config.out + "/result.json", result.to_json().dump(1) + "\n");
+  write_result(config, result.to_json());
   return result;
 }
 

@@ -315,7 +315,6 @@ StageResult Run::go() {
   for (const std::string& line : describe_skipped(loader.skipped())) progress.note(line);
   use_best();
   tensorboard_->hparams_end(true);
-  if (!run_.keep_checkpoints) std::filesystem::remove_all(run_.directory + "/checkpoints");
   return result_;
 }
 

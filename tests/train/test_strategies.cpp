@@ -225,6 +225,21 @@ TEST_F(Strategies, AFinishedStageIsNotRepeated) {
   EXPECT_CONTAINS(message_of([&] { pretrain_vision(s); }), "was started with another options/lr: 0.005, now 1");
 }
 
+TEST_F(Strategies, CheckpointsStayUntilTheResultIsWritten) {
+  const std::string image = data() + "/images/s30.png", good = read_file(image);  // of the test split
+  write_file_atomically(image, std::string(good.size(), 'x'));
+  StageConfig s = stage("run");
+  s.keep_checkpoints = false;
+  EXPECT_CONTAINS(message_of([&] { finetune(s, {}); }), "s30");
+  EXPECT_TRUE(has("run/checkpoints/step-6"));
+  const std::string metrics = read_file(s.out + "/metrics.jsonl");
+  write_file_atomically(image, good);
+  s.resume = true;
+  EXPECT_EQ(finetune(s, {}).training.steps, 6);
+  EXPECT_EQ(read_file(s.out + "/metrics.jsonl"), metrics);  // no step was repeated
+  EXPECT_FALSE(has("run/checkpoints"));
+}
+
 TEST_F(Strategies, OtherDataCannotContinueARun) {
   StageConfig s = stage("run");
   finetune(s, {});
