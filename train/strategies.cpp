@@ -132,11 +132,11 @@ void save_model(const StageConfig& config, const models::ParamStore& store, cons
                                [&](const std::string& directory) { processors.save(directory); });
 }
 
-// A finished stage leaves result.json; with --resume it is not run again.
-std::optional<StageResult> finished(const StageConfig& config) {
+// A finished stage leaves result.json; with --resume it is not run again, if it is the stage that `description` is of.
+std::optional<StageResult> finished(const StageConfig& config, const Json& description) {
   const std::string path = config.out + "/result.json";
   if (!config.resume || !std::filesystem::exists(path)) return std::nullopt;
-  check_same_run(read_json(config.out + "/config.json"), {{"options", config.options.to_json()}}, config.out);
+  check_same_run(read_json(config.out + "/config.json"), description, config.out);
   return StageResult::from_json(read_json(path).at("training"));
 }
 
@@ -153,7 +153,6 @@ StageResult finish(const StageConfig& config, const StageResult& result) {
 
 // Classification from scratch over one part: both halves of the component strategy's first stage.
 StageResult pretrain_classifier(const StageConfig& config, bool image) {
-  if (auto result = finished(config)) return *result;
   InputConfig input = config.input;
   input.use_images = image;
   input.use_text = !image;
@@ -173,11 +172,12 @@ StageResult pretrain_classifier(const StageConfig& config, bool image) {
   }
   const Split split = open_split(config, input, tokenizer, 1, true);
   model_config.labels = split.dataset.labels();
+  const Json description =
+      describe_run(config, image ? "pretrain vision" : "pretrain text", model_config.to_json(), split.description);
+  if (auto result = finished(config, description)) return *result;
   models::ParamStore store(config.options.seed);
   models::Classifier model({store, ""}, model_config);
   ClassifyTask task(store, model, config.options, split.training_samples);
-  const Json description =
-      describe_run(config, image ? "pretrain vision" : "pretrain text", model_config.to_json(), split.description);
   const StageResult result =
       train(task, split.training, split.validation, config.options, run_options(config, description, *split.training));
   save_model(config, store, model_config.to_json(), {tokenizer, input});
@@ -215,7 +215,6 @@ StageResult pretrain_vision(const StageConfig& config) {
 StageResult pretrain_text(const StageConfig& config, const std::string& objective) {
   if (objective == "label") return pretrain_classifier(config, false);
   check(objective == "mlm", "pretrain", "unknown objective \"", objective, "\"; use label or mlm");
-  if (auto result = finished(config)) return *result;
   InputConfig input = config.input;
   input.use_images = input.use_labels = false;
   input.use_text = true;
@@ -225,21 +224,21 @@ StageResult pretrain_text(const StageConfig& config, const std::string& objectiv
   set_dropout(bert_config, config.dropout);
   check_length(input, bert_config);
   const Split split = open_split(config, input, tokenizer, 1, true);
+  Json model = bert_config.to_json();
+  model["architectures"] = {"BertForMaskedLM"};
+  const Json description = describe_run(config, "pretrain text", model, split.description);
+  if (auto result = finished(config, description)) return *result;
   models::ParamStore store(config.options.seed);
   models::Bert bert({store, "text_model"}, bert_config, false);
   models::MlmHead head({store, "cls.predictions"}, bert);
   MlmTask task(store, bert, head);
-  Json model = bert_config.to_json();
-  model["architectures"] = {"BertForMaskedLM"};
-  const StageResult result = train(
-      task, split.training, split.validation, config.options,
-      run_options(config, describe_run(config, "pretrain text", model, split.description), *split.training), {"cls"});
+  const StageResult result = train(task, split.training, split.validation, config.options,
+                                   run_options(config, description, *split.training), {"cls"});
   save_model(config, store, model, {tokenizer, input});
   return finish(config, result);
 }
 
 StageResult pretrain_joint(const StageConfig& config) {
-  if (auto result = finished(config)) return *result;
   InputConfig input = config.input;
   input.use_images = input.use_text = true;
   input.use_labels = false;
@@ -251,10 +250,11 @@ StageResult pretrain_joint(const StageConfig& config) {
   check_length(input, model_config.text);
   input.image_size = static_cast<int>(model_config.vision.image_size);
   const Split split = open_split(config, input, tokenizer, 1, true);
+  const Json description = describe_run(config, "pretrain joint", model_config.to_json(), split.description);
+  if (auto result = finished(config, description)) return *result;
   models::ParamStore store(config.options.seed);
   models::DualEncoder model({store, ""}, model_config);
   ContrastiveTask task(store, model);
-  const Json description = describe_run(config, "pretrain joint", model_config.to_json(), split.description);
   const StageResult result =
       train(task, split.training, split.validation, config.options, run_options(config, description, *split.training),
             {"visual_projection", "text_projection"});

@@ -251,6 +251,25 @@ TEST_F(Strategies, OtherDataCannotContinueARun) {
   EXPECT_CONTAINS(message_of([&] { finetune(s, {}); }), "data/0/fingerprint");
 }
 
+TEST_F(Strategies, AFinishedStageIsOnlyThatOfItsDataModelAndObjective) {
+  StageConfig s = stage("run");
+  pretrain_text(s, "label");
+  s.resume = true;
+  s.command = "typed differently";
+  EXPECT_EQ(pretrain_text(s, "label").steps, 6);
+  EXPECT_CONTAINS(message_of([&] { pretrain_text(s, "mlm"); }), "was started with another model");
+  EXPECT_CONTAINS(message_of([&] { pretrain_joint(s); }), "was started with another stage");
+  StageConfig larger = s;
+  larger.size.text.intermediate_size = 32;
+  EXPECT_CONTAINS(message_of([&] { pretrain_text(larger, "label"); }), "model/intermediate_size");
+  std::ofstream(data() + "/vocab.txt", std::ios::app) << "more\n";
+  EXPECT_CONTAINS(message_of([&] { pretrain_text(s, "label"); }), "model/vocab_size");
+  std::string manifest = read_file(data() + "/manifest.jsonl");
+  manifest[manifest.find("\"label\":\"a\"") + 9] = 'b';
+  std::ofstream(data() + "/manifest.jsonl") << manifest;
+  EXPECT_CONTAINS(message_of([&] { pretrain_text(s, "label"); }), "data/0/fingerprint");
+}
+
 TEST_F(Strategies, ErrorsComeBeforeTraining) {
   StageConfig s = stage("run");
   s.vocab.clear();
