@@ -102,6 +102,7 @@ class Run {
   bool has_best_ = false;
 
   double gradient_norm_ = 0;
+  std::vector<std::string> validation_skipped_;  // bad samples, each once however often the split was evaluated
   std::unique_ptr<MetricsLog> metrics_;
   std::unique_ptr<TensorBoardWriter> tensorboard_;
   Stopwatch watch_;
@@ -235,6 +236,9 @@ void Run::finish_epoch() {
 void Run::evaluate(Progress& progress) {
   Loader loader(validation_, loader_config(false));
   const Evaluation evaluation = task_.evaluate(loader);
+  for (const std::string& reason : loader.skipped())
+    if (std::find(validation_skipped_.begin(), validation_skipped_.end(), reason) == validation_skipped_.end())
+      validation_skipped_.push_back(reason);
   check(std::isfinite(evaluation.loss), "train", "the validation loss became ", evaluation.loss, " at step ",
         result_.steps, "; try a smaller --lr or --clip 1");
   const double epoch = static_cast<double>(result_.steps) / static_cast<double>(steps_per_epoch_);
@@ -312,7 +316,9 @@ StageResult Run::go() {
     }
   }
   save();
-  for (const std::string& line : describe_skipped(loader.skipped())) progress.note(line);
+  std::vector<std::string> skipped = loader.skipped();
+  skipped.insert(skipped.end(), validation_skipped_.begin(), validation_skipped_.end());
+  for (const std::string& line : describe_skipped(skipped)) progress.note(line);
   use_best();
   tensorboard_->hparams_end(true);
   return result_;

@@ -94,7 +94,8 @@ class Trainer : public ::testing::Test {
   Outcome run(const std::string& name, bool resume = false, Meddling meddling = {}) {
     Outcome outcome{.meddling = std::move(meddling)};
     models::ParamStore store(options_.seed, dtype_);
-    const InputConfig input{.use_images = kind_ == Kind::classify, .use_labels = kind_ == Kind::classify};
+    const InputConfig input{
+        .use_images = kind_ == Kind::classify, .use_labels = kind_ == Kind::classify, .on_bad_sample = on_bad_sample_};
     const auto training = tiny_source(data(), "train", input);
     const auto validation = validate_ ? tiny_source(data(), "val", input) : nullptr;
     RunOptions run{.directory = directory_ / name, .label = name, .resume = resume, .config = {{"stage", "test"}}};
@@ -179,6 +180,7 @@ class Trainer : public ::testing::Test {
   DType dtype_ = DType::f32;
   double dropout_ = 0.1;
   bool validate_ = true;
+  BadSample on_bad_sample_ = BadSample::stop;
   int64_t resumed_calls_ = 0;  // loss calls that the checkpoint to resume from contains
   std::string log_;
   Meddling outcome_of_failure_;
@@ -333,6 +335,18 @@ TEST_F(Trainer, EndsAtTheBestValidationResult) {
     EXPECT_TRUE(same_bits(outcome.weights[i].second, outcome.meddling.at_evaluation[1][i])) << outcome.weights[i].first;
   EXPECT_FALSE(same_bits(outcome.weights[0].second, outcome.meddling.at_evaluation[2][0]));
   EXPECT_EQ(checkpoints("run"), (std::vector<int64_t>{10, 15}));
+}
+
+TEST_F(Trainer, SkippedValidationSamplesAreNamedOnce) {
+  on_bad_sample_ = BadSample::skip;
+  for (const int sample : {3, train_size + 2})  // one of each split
+    write_file_atomically(data() + text("/images/s", sample, ".png"), "no image");
+  EXPECT_EQ(run("run").result.evaluations.size(), 3u);
+  EXPECT_CONTAINS(log_, "skipped 2 bad samples:");
+  EXPECT_CONTAINS(log_, "s3");
+  const std::string id = text("/s", train_size + 2, ".png");
+  EXPECT_NE(log_.find(id), log_.npos) << log_;
+  EXPECT_EQ(log_.find(id), log_.rfind(id)) << log_;
 }
 
 TEST_F(Trainer, WithoutValidationTheLastStepCounts) {
