@@ -268,7 +268,16 @@ void Run::evaluate(Progress& progress) {
 
 void Run::use_best() {
   if (!has_best_ || result_.best_step == result_.steps) return;
-  restore(checkpoints_.load(result_.best_step).tensors, tensors());
+  try {
+    restore(checkpoints_.load(result_.best_step).tensors, tensors());
+  } catch (const Error& e) {
+    // Training again would be the only other way on, and the last weights are whole.
+    std::fprintf(
+        stderr,
+        "warning: the best checkpoint, of step %lld, cannot be used; the model is that of the last step, %lld: "
+        "%s\n",
+        static_cast<long long>(result_.best_step), static_cast<long long>(result_.steps), e.what());
+  }
 }
 
 StageResult Run::go() {

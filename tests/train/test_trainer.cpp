@@ -349,6 +349,15 @@ TEST_F(Trainer, SkippedValidationSamplesAreNamedOnce) {
   EXPECT_EQ(log_.find(id), log_.rfind(id)) << log_;
 }
 
+TEST_F(Trainer, WithADamagedBestCheckpointTheLastWeightsCount) {
+  const Outcome outcome = run("run", false, {.scores = {0.1, 0.9, 0.3}});
+  fs::resize_file(directory_ / "run/checkpoints/step-10/tensors.safetensors", 100);
+  const Outcome again = run("run", true);
+  EXPECT_CONTAINS(log_, "warning: the best checkpoint, of step 10, cannot be used");
+  for (size_t i = 0; i < again.weights.size(); ++i)
+    EXPECT_TRUE(same_bits(again.weights[i].second, outcome.meddling.at_evaluation[2][i])) << again.weights[i].first;
+}
+
 TEST_F(Trainer, WithoutValidationTheLastStepCounts) {
   validate_ = false;
   const Outcome outcome = run("run");
