@@ -25,8 +25,12 @@ class MetricsLog {
   // Keeps the first `bytes` of an earlier run's file and goes on after them.
   MetricsLog(const std::string& path, int64_t bytes) : path_(path) {
     if (!std::filesystem::exists(path)) std::ofstream(path).flush();
-    check(static_cast<int64_t>(std::filesystem::file_size(path)) >= bytes, "metrics", path, " is shorter than the ",
-          bytes, " bytes that the checkpoint knows");
+    if (static_cast<int64_t>(std::filesystem::file_size(path)) < bytes) {
+      // Only the log has a gap then; its last line may be half a line.
+      std::fprintf(stderr, "warning: %s is shorter than the %lld bytes that the checkpoint knows: lines are missing\n",
+                   path.c_str(), static_cast<long long>(bytes));
+      bytes = static_cast<int64_t>(read_file(path).rfind('\n') + 1);
+    }
     std::filesystem::resize_file(path, static_cast<uintmax_t>(bytes));
     out_.open(path, std::ios::app | std::ios::ate);
   }
@@ -34,6 +38,8 @@ class MetricsLog {
     out_ << line.dump() << '\n' << std::flush;
     check(out_.good(), "metrics", "cannot write ", path_, "; is the disk full?");
   }
+  // A checkpoint refers to what was written before it, so that must reach the disk first.
+  void sync() const { sync_path(path_); }
   int64_t bytes() { return static_cast<int64_t>(out_.tellp()); }
 
  private:
@@ -138,6 +144,7 @@ void Run::save() {
   if (last_saved_ == result_.steps) return;
   result_.seconds = seconds_before_ + watch_.seconds();
   result_.peak_rss_bytes = std::max(result_.peak_rss_bytes, peak_rss_bytes());
+  metrics_->sync();
   checkpoints_.save(result_.steps, tensors(),
                     {{"result", result_.to_json()},
                      {"epoch_loss", epoch_loss_},

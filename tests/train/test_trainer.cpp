@@ -358,6 +358,21 @@ TEST_F(Trainer, WithADamagedBestCheckpointTheLastWeightsCount) {
     EXPECT_TRUE(same_bits(again.weights[i].second, outcome.meddling.at_evaluation[2][i])) << again.weights[i].first;
 }
 
+TEST_F(Trainer, LostMetricsDoNotStopARun) {
+  const Outcome whole = run("whole");
+  run_failing("run", false, {.die_at = 12});
+  const std::string path = directory_ / "run/metrics.jsonl";
+  const std::string metrics = read_file(path);
+  const size_t second = metrics.find('\n', metrics.find('\n') + 1) + 1;
+  fs::resize_file(path, second + 5);  // two lines and a piece
+  const Outcome rest = run("run", true);
+  EXPECT_CONTAINS(log_, "metrics.jsonl is shorter than");
+  expect_same_weights(whole, rest);
+  std::vector<std::string> expected(whole.metrics.begin(), whole.metrics.begin() + 2);
+  expected.insert(expected.end(), whole.metrics.begin() + 12, whole.metrics.end());  // after the second evaluation
+  EXPECT_EQ(rest.metrics, expected);
+}
+
 TEST_F(Trainer, WithoutValidationTheLastStepCounts) {
   validate_ = false;
   const Outcome outcome = run("run");
