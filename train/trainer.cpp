@@ -1,5 +1,9 @@
 #include "duet/train/trainer.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -7,6 +11,7 @@
 #include <optional>
 
 #include "duet/autograd/engine.h"
+#include "duet/core/allocator.h"
 #include "duet/core/file.h"
 #include "duet/core/memory.h"
 #include "duet/ops/elementwise.h"
@@ -290,6 +295,11 @@ void Run::use_best() {
 StageResult Run::go() {
   make_directories(run_.directory);
   remove_temporaries(run_.directory);
+  // What earlier stages of this process freed and the allocators kept is not this stage's memory.
+  cpu_allocator().trim();
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
   reset_peak_rss();
   resume();
   const std::string description = config().dump(2);
