@@ -90,7 +90,7 @@ class Run {
   void save();
   void evaluate(Progress& progress);
   std::optional<double> step(Loader& loader);
-  void finish_epoch();
+  void finish_epoch(const std::vector<std::string>& skipped);
   void use_best();
   NamedTensors tensors() const;
   Json config() const;
@@ -240,7 +240,9 @@ std::optional<double> Run::step(Loader& loader) {
   return loss_sum;
 }
 
-void Run::finish_epoch() {
+void Run::finish_epoch(const std::vector<std::string>& skipped) {
+  check(epoch_weight_ > 0 || skipped.empty(), "train", "no usable training sample, ", skipped.size(),
+        " skipped: ", skipped.empty() ? "" : skipped.front());
   result_.loss_per_epoch.push_back(epoch_weight_ > 0 ? epoch_loss_ / epoch_weight_ : 0);
   epoch_loss_ = epoch_weight_ = 0;
 }
@@ -328,7 +330,7 @@ StageResult Run::go() {
     tensorboard_->scalar("train/lr", result_.steps, rate * options_.lr);
     progress.update(result_.steps, result_.samples_seen - seen, loss.value_or(0), rate * options_.lr);
     const bool last = result_.steps == total_steps_;
-    if (result_.steps % steps_per_epoch_ == 0 || last) finish_epoch();
+    if (result_.steps % steps_per_epoch_ == 0 || last) finish_epoch(loader.skipped());
     if (validation_ && (result_.steps % eval_every_ == 0 || last)) {
       evaluate(progress);
       result_.stopped_early = options_.patience > 0 && evaluations_without_gain_ >= options_.patience;

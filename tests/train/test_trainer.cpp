@@ -373,6 +373,13 @@ TEST_F(Trainer, LostMetricsDoNotStopARun) {
   EXPECT_EQ(rest.metrics, expected);
 }
 
+TEST_F(Trainer, AnEpochWithoutAnyUsableSampleIsAnError) {
+  on_bad_sample_ = BadSample::skip;
+  validate_ = false;
+  for (int i = 0; i < train_size; ++i) write_file_atomically(data() + text("/images/s", i, ".png"), "no image");
+  EXPECT_CONTAINS(run_failing("run", false, {}), text("no usable training sample, ", train_size, " skipped"));
+}
+
 TEST_F(Trainer, WithoutValidationTheLastStepCounts) {
   validate_ = false;
   const Outcome outcome = run("run");
