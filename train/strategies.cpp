@@ -4,6 +4,7 @@
 
 #include "duet/core/file.h"
 #include "duet/models/hub.h"
+#include "duet/train/interrupt.h"
 
 namespace duet::train {
 namespace {
@@ -346,7 +347,8 @@ FinetuneResult finetune(const StageConfig& config, const FinetuneParts& parts, d
 
   if (test) {
     Loader loader(test, {.batch = 64, .shuffle = false, .workers = config.options.workers});
-    const ClassifyTask::Predictions p = task.predict(loader);
+    const ClassifyTask::Predictions p = task.predict(
+        loader, [&] { throw_if_interrupted("predicting the test split; continue with --resume --out " + config.out); });
     print_skipped(loader.skipped());
     const size_t classes = model_config.labels.size();
     result.test = ClassificationMetrics(p.probabilities, p.labels, classes).to_json(model_config.labels, p.loss);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <csignal>
 #include <fstream>
 
 #include "duet/core/file.h"
@@ -10,6 +11,7 @@
 #include "duet/core/safetensors.h"
 #include "duet/models/hub.h"
 #include "duet/tests/train/tiny_data.h"
+#include "duet/train/interrupt.h"
 
 namespace duet::train {
 namespace {
@@ -238,6 +240,27 @@ TEST_F(Strategies, CheckpointsStayUntilTheResultIsWritten) {
   EXPECT_EQ(finetune(s, {}).training.steps, 6);
   EXPECT_EQ(read_file(s.out + "/metrics.jsonl"), metrics);  // no step was repeated
   EXPECT_FALSE(has("run/checkpoints"));
+}
+
+// In a process of its own, because an arrived signal stays.
+TEST_F(Strategies, SignalsAfterTheLastStepStopTheTestPrediction) {
+  StageConfig s = stage("run");
+  finetune(s, {});
+  s.resume = true;  // its training is over, so that only the prediction is left to stop
+  ::testing::internal::GetCapturedStderr();
+  const auto interrupted = [&] {
+    catch_interrupts();
+    std::raise(SIGTERM);
+    try {
+      finetune(s, {});
+    } catch (const Interrupted& e) {
+      std::fprintf(stderr, "%s\n", e.what());
+      std::_Exit(130);
+    }
+    std::_Exit(0);
+  };
+  EXPECT_EXIT(interrupted(), ::testing::ExitedWithCode(130), "while predicting the test split; continue with --resume");
+  ::testing::internal::CaptureStderr();
 }
 
 TEST_F(Strategies, OtherDataCannotContinueARun) {
