@@ -4,6 +4,7 @@
 
 #include "duet/core/file.h"
 #include "duet/models/hub.h"
+#include "duet/train/interrupt.h"
 
 namespace duet::train {
 namespace {
@@ -116,7 +117,7 @@ Json describe_run(const StageConfig& config, const char* stage, const Json& mode
 }
 
 RunOptions run_options(const StageConfig& config, Json description, const SampleSource& source) {
-  RunOptions run{config.out, config.label, config.resume, config.keep_checkpoints, std::move(description), {}};
+  RunOptions run{config.out, config.label, config.resume, std::move(description), {}};
   if (source.config().use_images)
     for (size_t i = 0; i < source.size() && run.example_images.size() < 4; ++i) try {
         run.example_images.emplace_back("example/" + source.samples()[i].id, encode_png(source.image(i)));
@@ -132,22 +133,27 @@ void save_model(const StageConfig& config, const models::ParamStore& store, cons
                                [&](const std::string& directory) { processors.save(directory); });
 }
 
-// A finished stage leaves result.json; with --resume it is not run again.
-std::optional<StageResult> finished(const StageConfig& config) {
+// A finished stage leaves result.json; with --resume it is not run again, if it is the stage that `description` is of.
+std::optional<StageResult> finished(const StageConfig& config, const Json& description) {
   const std::string path = config.out + "/result.json";
   if (!config.resume || !std::filesystem::exists(path)) return std::nullopt;
-  check_same_run(read_json(config.out + "/config.json"), {{"options", config.options.to_json()}}, config.out);
+  check_same_run(read_json(config.out + "/config.json"), description, config.out);
   return StageResult::from_json(read_json(path).at("training"));
 }
 
+// Only what result.json completes can do without its checkpoints: until then they are all that a resumed run has.
+void write_result(const StageConfig& config, const Json& result) {
+  write_file_atomically(config.out + "/result.json", result.dump(1) + "\n");
+  if (!config.keep_checkpoints) std::filesystem::remove_all(config.out + "/checkpoints");
+}
+
 StageResult finish(const StageConfig& config, const StageResult& result) {
-  write_file_atomically(config.out + "/result.json", Json{{"training", result.to_json()}}.dump(1) + "\n");
+  write_result(config, {{"training", result.to_json()}});
   return result;
 }
 
 // Classification from scratch over one part: both halves of the component strategy's first stage.
 StageResult pretrain_classifier(const StageConfig& config, bool image) {
-  if (auto result = finished(config)) return *result;
   InputConfig input = config.input;
   input.use_images = image;
   input.use_text = !image;
@@ -167,11 +173,12 @@ StageResult pretrain_classifier(const StageConfig& config, bool image) {
   }
   const Split split = open_split(config, input, tokenizer, 1, true);
   model_config.labels = split.dataset.labels();
+  const Json description =
+      describe_run(config, image ? "pretrain vision" : "pretrain text", model_config.to_json(), split.description);
+  if (auto result = finished(config, description)) return *result;
   models::ParamStore store(config.options.seed);
   models::Classifier model({store, ""}, model_config);
   ClassifyTask task(store, model, config.options, split.training_samples);
-  const Json description =
-      describe_run(config, image ? "pretrain vision" : "pretrain text", model_config.to_json(), split.description);
   const StageResult result =
       train(task, split.training, split.validation, config.options, run_options(config, description, *split.training));
   save_model(config, store, model_config.to_json(), {tokenizer, input});
@@ -209,7 +216,6 @@ StageResult pretrain_vision(const StageConfig& config) {
 StageResult pretrain_text(const StageConfig& config, const std::string& objective) {
   if (objective == "label") return pretrain_classifier(config, false);
   check(objective == "mlm", "pretrain", "unknown objective \"", objective, "\"; use label or mlm");
-  if (auto result = finished(config)) return *result;
   InputConfig input = config.input;
   input.use_images = input.use_labels = false;
   input.use_text = true;
@@ -219,21 +225,21 @@ StageResult pretrain_text(const StageConfig& config, const std::string& objectiv
   set_dropout(bert_config, config.dropout);
   check_length(input, bert_config);
   const Split split = open_split(config, input, tokenizer, 1, true);
+  Json model = bert_config.to_json();
+  model["architectures"] = {"BertForMaskedLM"};
+  const Json description = describe_run(config, "pretrain text", model, split.description);
+  if (auto result = finished(config, description)) return *result;
   models::ParamStore store(config.options.seed);
   models::Bert bert({store, "text_model"}, bert_config, false);
   models::MlmHead head({store, "cls.predictions"}, bert);
   MlmTask task(store, bert, head);
-  Json model = bert_config.to_json();
-  model["architectures"] = {"BertForMaskedLM"};
-  const StageResult result = train(
-      task, split.training, split.validation, config.options,
-      run_options(config, describe_run(config, "pretrain text", model, split.description), *split.training), {"cls"});
+  const StageResult result = train(task, split.training, split.validation, config.options,
+                                   run_options(config, description, *split.training), {"cls"});
   save_model(config, store, model, {tokenizer, input});
   return finish(config, result);
 }
 
 StageResult pretrain_joint(const StageConfig& config) {
-  if (auto result = finished(config)) return *result;
   InputConfig input = config.input;
   input.use_images = input.use_text = true;
   input.use_labels = false;
@@ -245,10 +251,11 @@ StageResult pretrain_joint(const StageConfig& config) {
   check_length(input, model_config.text);
   input.image_size = static_cast<int>(model_config.vision.image_size);
   const Split split = open_split(config, input, tokenizer, 1, true);
+  const Json description = describe_run(config, "pretrain joint", model_config.to_json(), split.description);
+  if (auto result = finished(config, description)) return *result;
   models::ParamStore store(config.options.seed);
   models::DualEncoder model({store, ""}, model_config);
   ContrastiveTask task(store, model);
-  const Json description = describe_run(config, "pretrain joint", model_config.to_json(), split.description);
   const StageResult result =
       train(task, split.training, split.validation, config.options, run_options(config, description, *split.training),
             {"visual_projection", "text_projection"});
@@ -340,7 +347,8 @@ FinetuneResult finetune(const StageConfig& config, const FinetuneParts& parts, d
 
   if (test) {
     Loader loader(test, {.batch = 64, .shuffle = false, .workers = config.options.workers});
-    const ClassifyTask::Predictions p = task.predict(loader);
+    const ClassifyTask::Predictions p = task.predict(
+        loader, [&] { throw_if_interrupted("predicting the test split; continue with --resume --out " + config.out); });
     print_skipped(loader.skipped());
     const size_t classes = model_config.labels.size();
     result.test = ClassificationMetrics(p.probabilities, p.labels, classes).to_json(model_config.labels, p.loss);
@@ -350,7 +358,7 @@ FinetuneResult finetune(const StageConfig& config, const FinetuneParts& parts, d
       result.predictions.push_back({p.samples[i], top - first, *top});
     }
   }
-  write_file_atomically(config.out + "/result.json", result.to_json().dump(1) + "\n");
+  write_result(config, result.to_json());
   return result;
 }
 

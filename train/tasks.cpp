@@ -61,11 +61,12 @@ double ClassifyTask::weight(const Batch& batch) const {
   return total;
 }
 
-ClassifyTask::Predictions ClassifyTask::predict(Loader& loader) {
+ClassifyTask::Predictions ClassifyTask::predict(Loader& loader, const std::function<void()>& before_batch) {
   const NoGrad no_grad;
   Predictions result;
   double counted = 0;
   for (int64_t i = 0; i < loader.batches_per_epoch(); ++i) {
+    if (before_batch) before_batch();
     const Batch batch = loader.next();
     if (batch.size() == 0) continue;
     const Variable logits = model_(as_input(batch.images, store().dtype()), batch.text, {});

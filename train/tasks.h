@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "duet/models/dual_encoder.h"
@@ -54,7 +55,8 @@ class ClassifyTask : public Task {
     std::vector<size_t> samples;
     double loss = 0;
   };
-  Predictions predict(Loader& loader);
+  // `before_batch` may throw to stop.
+  Predictions predict(Loader& loader, const std::function<void()>& before_batch = {});
 
  private:
   models::Classifier& model_;

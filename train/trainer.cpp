@@ -1,5 +1,9 @@
 #include "duet/train/trainer.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -7,6 +11,7 @@
 #include <optional>
 
 #include "duet/autograd/engine.h"
+#include "duet/core/allocator.h"
 #include "duet/core/file.h"
 #include "duet/core/memory.h"
 #include "duet/ops/elementwise.h"
@@ -25,8 +30,12 @@ class MetricsLog {
   // Keeps the first `bytes` of an earlier run's file and goes on after them.
   MetricsLog(const std::string& path, int64_t bytes) : path_(path) {
     if (!std::filesystem::exists(path)) std::ofstream(path).flush();
-    check(static_cast<int64_t>(std::filesystem::file_size(path)) >= bytes, "metrics", path, " is shorter than the ",
-          bytes, " bytes that the checkpoint knows");
+    if (static_cast<int64_t>(std::filesystem::file_size(path)) < bytes) {
+      // Only the log has a gap then; its last line may be half a line.
+      std::fprintf(stderr, "warning: %s is shorter than the %lld bytes that the checkpoint knows: lines are missing\n",
+                   path.c_str(), static_cast<long long>(bytes));
+      bytes = static_cast<int64_t>(read_file(path).rfind('\n') + 1);
+    }
     std::filesystem::resize_file(path, static_cast<uintmax_t>(bytes));
     out_.open(path, std::ios::app | std::ios::ate);
   }
@@ -34,6 +43,8 @@ class MetricsLog {
     out_ << line.dump() << '\n' << std::flush;
     check(out_.good(), "metrics", "cannot write ", path_, "; is the disk full?");
   }
+  // A checkpoint refers to what was written before it, so that must reach the disk first.
+  void sync() const { sync_path(path_); }
   int64_t bytes() { return static_cast<int64_t>(out_.tellp()); }
 
  private:
@@ -79,7 +90,7 @@ class Run {
   void save();
   void evaluate(Progress& progress);
   std::optional<double> step(Loader& loader);
-  void finish_epoch();
+  void finish_epoch(const std::vector<std::string>& skipped);
   void use_best();
   NamedTensors tensors() const;
   Json config() const;
@@ -102,6 +113,7 @@ class Run {
   bool has_best_ = false;
 
   double gradient_norm_ = 0;
+  std::vector<std::string> validation_skipped_;  // bad samples, each once however often the split was evaluated
   std::unique_ptr<MetricsLog> metrics_;
   std::unique_ptr<TensorBoardWriter> tensorboard_;
   Stopwatch watch_;
@@ -137,6 +149,7 @@ void Run::save() {
   if (last_saved_ == result_.steps) return;
   result_.seconds = seconds_before_ + watch_.seconds();
   result_.peak_rss_bytes = std::max(result_.peak_rss_bytes, peak_rss_bytes());
+  metrics_->sync();
   checkpoints_.save(result_.steps, tensors(),
                     {{"result", result_.to_json()},
                      {"epoch_loss", epoch_loss_},
@@ -227,7 +240,9 @@ std::optional<double> Run::step(Loader& loader) {
   return loss_sum;
 }
 
-void Run::finish_epoch() {
+void Run::finish_epoch(const std::vector<std::string>& skipped) {
+  check(epoch_weight_ > 0 || skipped.empty(), "train", "no usable training sample, ", skipped.size(),
+        " skipped: ", skipped.empty() ? "" : skipped.front());
   result_.loss_per_epoch.push_back(epoch_weight_ > 0 ? epoch_loss_ / epoch_weight_ : 0);
   epoch_loss_ = epoch_weight_ = 0;
 }
@@ -235,6 +250,9 @@ void Run::finish_epoch() {
 void Run::evaluate(Progress& progress) {
   Loader loader(validation_, loader_config(false));
   const Evaluation evaluation = task_.evaluate(loader);
+  for (const std::string& reason : loader.skipped())
+    if (std::find(validation_skipped_.begin(), validation_skipped_.end(), reason) == validation_skipped_.end())
+      validation_skipped_.push_back(reason);
   check(std::isfinite(evaluation.loss), "train", "the validation loss became ", evaluation.loss, " at step ",
         result_.steps, "; try a smaller --lr or --clip 1");
   const double epoch = static_cast<double>(result_.steps) / static_cast<double>(steps_per_epoch_);
@@ -264,12 +282,26 @@ void Run::evaluate(Progress& progress) {
 
 void Run::use_best() {
   if (!has_best_ || result_.best_step == result_.steps) return;
-  restore(checkpoints_.load(result_.best_step).tensors, tensors());
+  try {
+    restore(checkpoints_.load(result_.best_step).tensors, tensors());
+  } catch (const Error& e) {
+    // Training again would be the only other way on, and the last weights are whole.
+    std::fprintf(
+        stderr,
+        "warning: the best checkpoint, of step %lld, cannot be used; the model is that of the last step, %lld: "
+        "%s\n",
+        static_cast<long long>(result_.best_step), static_cast<long long>(result_.steps), e.what());
+  }
 }
 
 StageResult Run::go() {
   make_directories(run_.directory);
   remove_temporaries(run_.directory);
+  // What earlier stages of this process freed and the allocators kept is not this stage's memory.
+  cpu_allocator().trim();
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
   reset_peak_rss();
   resume();
   const std::string description = config().dump(2);
@@ -298,7 +330,7 @@ StageResult Run::go() {
     tensorboard_->scalar("train/lr", result_.steps, rate * options_.lr);
     progress.update(result_.steps, result_.samples_seen - seen, loss.value_or(0), rate * options_.lr);
     const bool last = result_.steps == total_steps_;
-    if (result_.steps % steps_per_epoch_ == 0 || last) finish_epoch();
+    if (result_.steps % steps_per_epoch_ == 0 || last) finish_epoch(loader.skipped());
     if (validation_ && (result_.steps % eval_every_ == 0 || last)) {
       evaluate(progress);
       result_.stopped_early = options_.patience > 0 && evaluations_without_gain_ >= options_.patience;
@@ -312,10 +344,11 @@ StageResult Run::go() {
     }
   }
   save();
-  for (const std::string& line : describe_skipped(loader.skipped())) progress.note(line);
+  std::vector<std::string> skipped = loader.skipped();
+  skipped.insert(skipped.end(), validation_skipped_.begin(), validation_skipped_.end());
+  for (const std::string& line : describe_skipped(skipped)) progress.note(line);
   use_best();
   tensorboard_->hparams_end(true);
-  if (!run_.keep_checkpoints) std::filesystem::remove_all(run_.directory + "/checkpoints");
   return result_;
 }
 

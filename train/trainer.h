@@ -24,11 +24,10 @@ struct StageResult {
 
 // Where a run writes and how it starts.
 struct RunOptions {
-  std::string directory;         // config.json, metrics.jsonl, tensorboard/, checkpoints/
-  std::string label;             // shown with the progress
-  bool resume = false;           // continue from the newest good checkpoint, if there is one
-  bool keep_checkpoints = true;  // false removes them at the end, when only the final model matters
-  Json config;                   // everything needed to repeat the run; written to config.json
+  std::string directory;  // config.json, metrics.jsonl, tensorboard/, checkpoints/
+  std::string label;      // shown with the progress
+  bool resume = false;    // continue from the newest good checkpoint, if there is one
+  Json config;            // everything needed to repeat the run; written to config.json
   std::vector<std::pair<std::string, std::string>> example_images;  // caption and PNG, for TensorBoard
 };
 

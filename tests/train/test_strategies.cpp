@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <csignal>
 #include <fstream>
 
 #include "duet/core/file.h"
@@ -10,6 +11,7 @@
 #include "duet/core/safetensors.h"
 #include "duet/models/hub.h"
 #include "duet/tests/train/tiny_data.h"
+#include "duet/train/interrupt.h"
 
 namespace duet::train {
 namespace {
@@ -225,6 +227,42 @@ TEST_F(Strategies, AFinishedStageIsNotRepeated) {
   EXPECT_CONTAINS(message_of([&] { pretrain_vision(s); }), "was started with another options/lr: 0.005, now 1");
 }
 
+TEST_F(Strategies, CheckpointsStayUntilTheResultIsWritten) {
+  const std::string image = data() + "/images/s30.png", good = read_file(image);  // of the test split
+  write_file_atomically(image, std::string(good.size(), 'x'));
+  StageConfig s = stage("run");
+  s.keep_checkpoints = false;
+  EXPECT_CONTAINS(message_of([&] { finetune(s, {}); }), "s30");
+  EXPECT_TRUE(has("run/checkpoints/step-6"));
+  const std::string metrics = read_file(s.out + "/metrics.jsonl");
+  write_file_atomically(image, good);
+  s.resume = true;
+  EXPECT_EQ(finetune(s, {}).training.steps, 6);
+  EXPECT_EQ(read_file(s.out + "/metrics.jsonl"), metrics);  // no step was repeated
+  EXPECT_FALSE(has("run/checkpoints"));
+}
+
+// In a process of its own, because an arrived signal stays.
+TEST_F(Strategies, SignalsAfterTheLastStepStopTheTestPrediction) {
+  StageConfig s = stage("run");
+  finetune(s, {});
+  s.resume = true;  // its training is over, so that only the prediction is left to stop
+  ::testing::internal::GetCapturedStderr();
+  const auto interrupted = [&] {
+    catch_interrupts();
+    std::raise(SIGTERM);
+    try {
+      finetune(s, {});
+    } catch (const Interrupted& e) {
+      std::fprintf(stderr, "%s\n", e.what());
+      std::_Exit(130);
+    }
+    std::_Exit(0);
+  };
+  EXPECT_EXIT(interrupted(), ::testing::ExitedWithCode(130), "while predicting the test split; continue with --resume");
+  ::testing::internal::CaptureStderr();
+}
+
 TEST_F(Strategies, OtherDataCannotContinueARun) {
   StageConfig s = stage("run");
   finetune(s, {});
@@ -234,6 +272,25 @@ TEST_F(Strategies, OtherDataCannotContinueARun) {
   std::ofstream(data() + "/manifest.jsonl") << manifest;
   s.resume = true;
   EXPECT_CONTAINS(message_of([&] { finetune(s, {}); }), "data/0/fingerprint");
+}
+
+TEST_F(Strategies, AFinishedStageIsOnlyThatOfItsDataModelAndObjective) {
+  StageConfig s = stage("run");
+  pretrain_text(s, "label");
+  s.resume = true;
+  s.command = "typed differently";
+  EXPECT_EQ(pretrain_text(s, "label").steps, 6);
+  EXPECT_CONTAINS(message_of([&] { pretrain_text(s, "mlm"); }), "was started with another model");
+  EXPECT_CONTAINS(message_of([&] { pretrain_joint(s); }), "was started with another stage");
+  StageConfig larger = s;
+  larger.size.text.intermediate_size = 32;
+  EXPECT_CONTAINS(message_of([&] { pretrain_text(larger, "label"); }), "model/intermediate_size");
+  std::ofstream(data() + "/vocab.txt", std::ios::app) << "more\n";
+  EXPECT_CONTAINS(message_of([&] { pretrain_text(s, "label"); }), "model/vocab_size");
+  std::string manifest = read_file(data() + "/manifest.jsonl");
+  manifest[manifest.find("\"label\":\"a\"") + 9] = 'b';
+  std::ofstream(data() + "/manifest.jsonl") << manifest;
+  EXPECT_CONTAINS(message_of([&] { pretrain_text(s, "label"); }), "data/0/fingerprint");
 }
 
 TEST_F(Strategies, ErrorsComeBeforeTraining) {

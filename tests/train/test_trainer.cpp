@@ -94,7 +94,8 @@ class Trainer : public ::testing::Test {
   Outcome run(const std::string& name, bool resume = false, Meddling meddling = {}) {
     Outcome outcome{.meddling = std::move(meddling)};
     models::ParamStore store(options_.seed, dtype_);
-    const InputConfig input{.use_images = kind_ == Kind::classify, .use_labels = kind_ == Kind::classify};
+    const InputConfig input{
+        .use_images = kind_ == Kind::classify, .use_labels = kind_ == Kind::classify, .on_bad_sample = on_bad_sample_};
     const auto training = tiny_source(data(), "train", input);
     const auto validation = validate_ ? tiny_source(data(), "val", input) : nullptr;
     RunOptions run{.directory = directory_ / name, .label = name, .resume = resume, .config = {{"stage", "test"}}};
@@ -179,6 +180,7 @@ class Trainer : public ::testing::Test {
   DType dtype_ = DType::f32;
   double dropout_ = 0.1;
   bool validate_ = true;
+  BadSample on_bad_sample_ = BadSample::stop;
   int64_t resumed_calls_ = 0;  // loss calls that the checkpoint to resume from contains
   std::string log_;
   Meddling outcome_of_failure_;
@@ -335,6 +337,49 @@ TEST_F(Trainer, EndsAtTheBestValidationResult) {
   EXPECT_EQ(checkpoints("run"), (std::vector<int64_t>{10, 15}));
 }
 
+TEST_F(Trainer, SkippedValidationSamplesAreNamedOnce) {
+  on_bad_sample_ = BadSample::skip;
+  for (const int sample : {3, train_size + 2})  // one of each split
+    write_file_atomically(data() + text("/images/s", sample, ".png"), "no image");
+  EXPECT_EQ(run("run").result.evaluations.size(), 3u);
+  EXPECT_CONTAINS(log_, "skipped 2 bad samples:");
+  EXPECT_CONTAINS(log_, "s3");
+  const std::string id = text("/s", train_size + 2, ".png");
+  EXPECT_NE(log_.find(id), log_.npos) << log_;
+  EXPECT_EQ(log_.find(id), log_.rfind(id)) << log_;
+}
+
+TEST_F(Trainer, WithADamagedBestCheckpointTheLastWeightsCount) {
+  const Outcome outcome = run("run", false, {.scores = {0.1, 0.9, 0.3}});
+  fs::resize_file(directory_ / "run/checkpoints/step-10/tensors.safetensors", 100);
+  const Outcome again = run("run", true);
+  EXPECT_CONTAINS(log_, "warning: the best checkpoint, of step 10, cannot be used");
+  for (size_t i = 0; i < again.weights.size(); ++i)
+    EXPECT_TRUE(same_bits(again.weights[i].second, outcome.meddling.at_evaluation[2][i])) << again.weights[i].first;
+}
+
+TEST_F(Trainer, LostMetricsDoNotStopARun) {
+  const Outcome whole = run("whole");
+  run_failing("run", false, {.die_at = 12});
+  const std::string path = directory_ / "run/metrics.jsonl";
+  const std::string metrics = read_file(path);
+  const size_t second = metrics.find('\n', metrics.find('\n') + 1) + 1;
+  fs::resize_file(path, second + 5);  // two lines and a piece
+  const Outcome rest = run("run", true);
+  EXPECT_CONTAINS(log_, "metrics.jsonl is shorter than");
+  expect_same_weights(whole, rest);
+  std::vector<std::string> expected(whole.metrics.begin(), whole.metrics.begin() + 2);
+  expected.insert(expected.end(), whole.metrics.begin() + 12, whole.metrics.end());  // after the second evaluation
+  EXPECT_EQ(rest.metrics, expected);
+}
+
+TEST_F(Trainer, AnEpochWithoutAnyUsableSampleIsAnError) {
+  on_bad_sample_ = BadSample::skip;
+  validate_ = false;
+  for (int i = 0; i < train_size; ++i) write_file_atomically(data() + text("/images/s", i, ".png"), "no image");
+  EXPECT_CONTAINS(run_failing("run", false, {}), text("no usable training sample, ", train_size, " skipped"));
+}
+
 TEST_F(Trainer, WithoutValidationTheLastStepCounts) {
   validate_ = false;
   const Outcome outcome = run("run");
@@ -432,7 +477,7 @@ TEST_F(Trainer, RecomputingActivationsChangesNothing) {
   EXPECT_EQ(kept.metrics, recomputed.metrics);
 }
 
-TEST_F(Trainer, RemovesCheckpointsWhenAsked) {
+TEST_F(Trainer, WritesItsConfigAndOneEventFile) {
   models::ParamStore store(0);
   const models::DualEncoderConfig size = tiny_size();
   models::Classifier model({store, ""}, {size.vision, std::nullopt, {"a", "b", "c"}});
@@ -440,9 +485,8 @@ TEST_F(Trainer, RemovesCheckpointsWhenAsked) {
   ClassifyTask task(store, model, options_, source->samples());
   options_.steps = 2;
   ::testing::internal::CaptureStderr();
-  train(task, source, nullptr, options_, {.directory = directory_ / "run", .keep_checkpoints = false});
+  train(task, source, nullptr, options_, {.directory = directory_ / "run"});
   ::testing::internal::GetCapturedStderr();
-  EXPECT_FALSE(fs::exists(directory_ / "run/checkpoints"));
   EXPECT_EQ(read_json(directory_ / "run/config.json").at("options"), options_.to_json());
   EXPECT_EQ(std::distance(fs::directory_iterator(directory_ / "run/tensorboard"), fs::directory_iterator()), 1);
 }
