@@ -20,6 +20,7 @@ TEST(Usage, HelpOfEveryCommand) {
   const Finished top = run({"--help"});
   ASSERT_EQ(top.status, 0);
   EXPECT_EQ(top.err, "");
+  EXPECT_NE(top.out.find("Usage: duet [OPTIONS] SUBCOMMAND"), std::string::npos) << top.out;
   for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{{"info"},
                                                                                        {"pretrain"},
                                                                                        {"pretrain", "vision"},
@@ -38,6 +39,9 @@ TEST(Usage, HelpOfEveryCommand) {
     EXPECT_EQ(f.status, 0) << command.back();
     EXPECT_EQ(f.err, "");
     EXPECT_NE(f.out.find("--help"), std::string::npos) << f.out;
+    std::string usage = "Usage: duet";
+    for (const std::string& word : command) usage += " " + word;
+    EXPECT_NE(f.out.find(usage + " [OPTIONS]"), std::string::npos) << f.out;
   }
   // Defaults are shown.
   const std::string help = run({"finetune", "--help"}).out;
