@@ -1,6 +1,7 @@
 #include "duet/tools/arguments.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "duet/core/json.h"
 
@@ -65,6 +66,7 @@ std::vector<std::string> expand_arguments(int argc, char** argv) {
   }
   const std::vector<std::string> given = result;
   for (const std::string& path : configs) {
+    check_usage(std::filesystem::exists(path), "options", "--config ", path, ": no such file");
     const Json config = read_json(path);
     check(config.is_object(), "options", path, " must hold one object of option names and values");
     for (const auto& [key, value] : config.items())

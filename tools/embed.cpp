@@ -169,7 +169,9 @@ void add_embed_command(CLI::App& app) {
   CLI::Option* text_option = inputs->add_option("--text", c->text_value, "A text; its id is the text");
   CLI::Option* data = inputs->add_option("--data", c->data, "Dataset directory");
   inputs->require_option(1);
-  command->add_option("--split", c->split, "Only this split of the dataset")->needs(data);
+  command->add_option("--split", c->split, "Only this split of the dataset")
+      ->needs(data)
+      ->check(CLI::IsMember({"train", "val", "test"}));
   command->add_option("--modality", c->modality, "image or text; needed when dataset and model have both")
       ->needs(data)
       ->check(CLI::IsMember({"image", "text"}));

@@ -88,11 +88,23 @@ TEST(Usage, WrongCommandLinesAreStatusTwo) {
   expect_usage(plus({"--threads", "-2"}), "--threads -2");
   expect_usage(plus({"--max-length", "2"}), "--max-length 2");
   expect_usage(plus({"--on-bad-sample", "ignore"}), "ignore");
+  expect_usage(plus({"--fraction", "2"}), "--fraction 2");
+  expect_usage(plus({"--fraction", "0"}), "--fraction 0");
+  expect_usage(plus({"--config", "missing.json"}), "missing.json");
+  expect_usage({"bench", "step", "--batch", "0"}, "--batch 0");
+  expect_usage({"bench", "step", "--size", "foo"}, "foo");
+  expect_usage({"bench", "step", "--dtype", "bfloat16"}, "bfloat16");
+  expect_usage({"bench", "step", "--device", "tpu"}, "tpu");
+  expect_usage({"evaluate", "--model", "x", "--data", "y", "--split", "dev"}, "dev");
+  expect_usage({"predict", "--model", "x", "--data", "y", "--split", "dev"}, "dev");
+  expect_usage({"embed", "--model", "x", "--data", "y", "--split", "dev"}, "dev");
+  expect_usage({"predict", "--model", "x"}, "--image");
   // Options that do not belong together.
   expect_usage({"finetune", "--strategy", "half", "--data", "x", "--out", "y"}, "half");
   expect_usage({"finetune", "--strategy", "whole", "--data", "x", "--out", "y"}, "--joint");
   expect_usage({"finetune", "--strategy", "component", "--vision", "v", "--data", "x", "--out", "y"}, "--text");
   expect_usage(plus({"--joint", "j"}), "--joint");
+  expect_usage({"predict", "--model", "x", "--data", "y", "--text", "z"}, "--data");
 }
 
 TEST(Usage, ConfigFilesStandForOptions) {
@@ -126,7 +138,7 @@ TEST(Usage, ConfigFilesStandForOptions) {
   }
   std::filesystem::remove(config);
   const Finished missing = run(data.finetuning(out, {"--config", config}));
-  EXPECT_EQ(missing.status, 1);
+  EXPECT_EQ(missing.status, 2);
   EXPECT_NE(missing.err.find("options.json"), std::string::npos) << missing.err;
 }
 
