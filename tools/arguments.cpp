@@ -38,6 +38,10 @@ bool mentions(const std::vector<std::string>& arguments, const std::string& key)
 
 }  // namespace
 
+std::string not_negative(const std::string& value) {
+  return value.starts_with('-') ? value + " must not be negative" : "";
+}
+
 std::vector<std::string> expand_arguments(int argc, char** argv) {
   std::vector<std::string> result, configs;
   const auto value_of = [&](const std::string& name, int& i, std::string& value) {

@@ -71,7 +71,7 @@ TEST(Usage, WrongCommandLinesAreStatusTwo) {
   expect_usage(plus({"--batch", "1.5"}), "--batch");
   expect_usage(plus({"--batch"}), "--batch");
   expect_usage(plus({"--lr", "fast"}), "--lr");
-  expect_usage(plus({"--seed", "-1"}), "--seed");
+  expect_usage(plus({"--seed", "-1"}), "--seed: -1 must not be negative");
   expect_usage(plus({"--set", "batch=many"}), "--batch");
   expect_usage(plus({"--set", "colour=red"}), "colour");
   expect_usage(plus({"--set", "batch"}), "key=value");
@@ -99,6 +99,7 @@ TEST(Usage, WrongCommandLinesAreStatusTwo) {
   expect_usage({"predict", "--model", "x", "--data", "y", "--split", "dev"}, "dev");
   expect_usage({"embed", "--model", "x", "--data", "y", "--split", "dev"}, "dev");
   expect_usage({"predict", "--model", "x"}, "--image");
+  expect_usage({"data", "import", "--folder", "x", "--out", "y", "--seed", "-1"}, "--seed: -1 must not be negative");
   // Options that do not belong together.
   expect_usage({"finetune", "--strategy", "half", "--data", "x", "--out", "y"}, "half");
   expect_usage({"finetune", "--strategy", "whole", "--data", "x", "--out", "y"}, "--joint");
