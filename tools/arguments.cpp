@@ -1,6 +1,7 @@
 #include "duet/tools/arguments.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "duet/core/json.h"
 
@@ -37,6 +38,10 @@ bool mentions(const std::vector<std::string>& arguments, const std::string& key)
 
 }  // namespace
 
+std::string not_negative(const std::string& value) {
+  return value.starts_with('-') ? value + " must not be negative" : "";
+}
+
 std::vector<std::string> expand_arguments(int argc, char** argv) {
   std::vector<std::string> result, configs;
   const auto value_of = [&](const std::string& name, int& i, std::string& value) {
@@ -65,6 +70,7 @@ std::vector<std::string> expand_arguments(int argc, char** argv) {
   }
   const std::vector<std::string> given = result;
   for (const std::string& path : configs) {
+    check_usage(std::filesystem::exists(path), "options", "--config ", path, ": no such file");
     const Json config = read_json(path);
     check(config.is_object(), "options", path, " must hold one object of option names and values");
     for (const auto& [key, value] : config.items())

@@ -2,6 +2,7 @@
 
 #include "duet/core/device.h"
 #include "duet/core/parallel.h"
+#include "duet/tools/arguments.h"
 #include "duet/tools/bench_peak.h"
 #include "duet/tools/bench_step.h"
 #include "duet/tools/commands.h"
@@ -24,7 +25,11 @@ struct BenchCommand {
     command.add_flag("--json", json, "Print the result as JSON");
   }
   void prepare() const {
-    parse_device(device);
+    try {
+      parse_device(device);
+    } catch (const Error& e) {
+      throw UsageError(e.what());
+    }
     if (threads > 0) set_threads(threads);
     std::cerr << "device    " << machine_description() << '\n';
   }
@@ -57,7 +62,9 @@ void add_bench_command(CLI::App& app) {
   });
 
   CLI::App* step = bench->add_subcommand("step", "Training step of the image+text classifier on fixed random inputs");
-  step->add_option("--size", c->step.size, "mini, tiny or base")->capture_default_str();
+  step->add_option("--size", c->step.size, "mini, tiny or base")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"mini", "tiny", "base"}));
   step->add_option("--batch", c->step.batch, "Samples per step")->capture_default_str();
   step->add_option("--seq", c->step.seq, "Tokens per text")->capture_default_str();
   step->add_option("--dtype", c->step.dtype, "float32")->capture_default_str();
@@ -67,6 +74,7 @@ void add_bench_command(CLI::App& app) {
   step->add_flag("--recompute", c->step.recompute, "Recompute activations in the backward pass to save memory");
   c->add_common(*step);
   step->callback([c] {
+    check_step(c->step);
     c->prepare();
     c->print(measure_step(c->step), step_table);
   });

@@ -8,6 +8,7 @@
 #include "duet/core/allocator.h"
 #include "duet/core/memory.h"
 #include "duet/core/parallel.h"
+#include "duet/tools/arguments.h"
 #include "duet/tools/bench_peak.h"
 #include "duet/train/optimizer.h"
 #include "duet/train/progress.h"
@@ -60,15 +61,20 @@ double median(std::vector<double> values) {
 
 }  // namespace
 
-Json measure_step(const StepBenchmark& b) {
-  check(b.dtype == "float32", "bench", "--dtype ", b.dtype, " is not available for training in this build; float32 is");
-  check(b.batch >= 1 && b.steps >= 1 && b.warmup_steps >= 0, "bench", "--batch ", b.batch, " and --steps ", b.steps,
-        " must be positive, --warmup-steps ", b.warmup_steps, " not negative");
-  check(b.dropout < 1, "bench", "--dropout must be below 1, got ", b.dropout);
-  const models::ClassifierConfig config = model_config(b);
-  check(b.seq >= 1 && b.seq <= config.text->max_position_embeddings, "bench", "--seq ", b.seq, ": size ", b.size,
-        " takes 1 to ", config.text->max_position_embeddings, " tokens");
+void check_step(const StepBenchmark& b) {
+  check_usage(b.dtype == "float32", "bench", "--dtype ", b.dtype,
+              " is not available for training in this build; float32 is");
+  check_usage(b.batch >= 1 && b.steps >= 1 && b.warmup_steps >= 0, "bench", "--batch ", b.batch, " and --steps ",
+              b.steps, " must be positive, --warmup-steps ", b.warmup_steps, " not negative");
+  check_usage(b.dropout < 1, "bench", "--dropout must be below 1, got ", b.dropout);
+  const int64_t longest = train::preset_size(b.size).text.max_position_embeddings;
+  check_usage(b.seq >= 1 && b.seq <= longest, "bench", "--seq ", b.seq, ": size ", b.size, " takes 1 to ", longest,
+              " tokens");
+}
 
+Json measure_step(const StepBenchmark& b) {
+  check_step(b);
+  const models::ClassifierConfig config = model_config(b);
   const double peak_before = measure_peak_gflops(float32_peak_kernel());
   const train::TrainOptions options;
   models::ParamStore store(options.seed);

@@ -12,6 +12,8 @@ struct StepBenchmark {
   bool recompute = false;
 };
 
+// Throws UsageError when no step could have these settings.
+void check_step(const StepBenchmark& benchmark);
 // Times whole training steps (forward with loss, backward, clip and AdamW) of the image+text classifier on a fixed
 // random batch, on threads() threads. Times are medians over the steps after the warm-up; the peak that they are
 // compared with is measured before and after.

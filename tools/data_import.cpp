@@ -5,6 +5,7 @@
 
 #include "duet/core/file.h"
 #include "duet/core/sha256.h"
+#include "duet/tools/arguments.h"
 #include "duet/tools/data.h"
 #include "duet/train/import.h"
 #include "duet/train/interrupt.h"
@@ -112,13 +113,13 @@ void add_data_import_command(CLI::App& data) {
   command->add_option("--split", a.split, "Without a split column: the fractions of train, val and test in each label")
       ->excludes(split_column)
       ->capture_default_str();
-  command->add_option("--seed", a.seed, "Decides which rows go where")->capture_default_str();
+  command->add_option("--seed", a.seed, "Decides which rows go where")->check(not_negative)->capture_default_str();
   a.images.label = "images";
   a.images.max_side = 0;
   command
       ->add_option("--max-side", a.images.max_side,
                    "Write images as PNG with at most so many pixels on the longer side; 0: copy the files")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative)
       ->capture_default_str();
   command->add_option("--limit", a.limit, "Keep so many rows, all labels in proportion; 0: all")->capture_default_str();
   add_image_options(*command, a.images);

@@ -24,7 +24,8 @@ int main(int argc, char** argv) {
   using namespace duet;
   CLI::App app{
       "duet: fine-tune a jointly pretrained image+text model as a whole, or pretrain the parts and combine them?\n"
-      "Every option can also be given as --set key=value, or for all at once as --config FILE.json."};
+      "Every option can also be given as --set key=value, or for all at once as --config FILE.json.",
+      "duet"};
   app.require_subcommand(1);
   app.set_version_flag("--version", "duet " DUET_VERSION);
   tools::add_info_command(app);

@@ -6,6 +6,7 @@
 #include "duet/models/dual_encoder.h"
 #include "duet/models/hub.h"
 #include "duet/ops/l2_normalize.h"
+#include "duet/tools/arguments.h"
 #include "duet/tools/commands.h"
 #include "duet/tools/model_input.h"
 
@@ -169,14 +170,16 @@ void add_embed_command(CLI::App& app) {
   CLI::Option* text_option = inputs->add_option("--text", c->text_value, "A text; its id is the text");
   CLI::Option* data = inputs->add_option("--data", c->data, "Dataset directory");
   inputs->require_option(1);
-  command->add_option("--split", c->split, "Only this split of the dataset")->needs(data);
+  command->add_option("--split", c->split, "Only this split of the dataset")
+      ->needs(data)
+      ->check(CLI::IsMember({"train", "val", "test"}));
   command->add_option("--modality", c->modality, "image or text; needed when dataset and model have both")
       ->needs(data)
       ->check(CLI::IsMember({"image", "text"}));
   command->add_flag("--hidden", c->hidden, "Also last_hidden_state, a vector per token without padding");
   command->add_option("--max-length", c->max_length, "Cut texts to so many tokens; 0 = as many as the model takes")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative);
   command->add_option("--batch", c->batch, "Samples per batch")->capture_default_str()->check(CLI::PositiveNumber);
   command->add_option("--workers", c->workers, "Threads that decode images")
       ->capture_default_str()

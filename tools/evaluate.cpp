@@ -54,7 +54,9 @@ void add_evaluate_command(CLI::App& app) {
   const auto c = std::make_shared<EvaluateCommand>();
   command->add_option("--model", c->model, "Model directory, e.g. RUN/model")->required();
   command->add_option("--data", c->data, "Dataset directory")->required();
-  command->add_option("--split", c->split, "train, val or test")->capture_default_str();
+  command->add_option("--split", c->split, "train, val or test")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"train", "val", "test"}));
   command->add_option("--out", c->out, "Where to write; default MODEL/metrics.json");
   command->add_option("--batch", c->batch, "Samples per batch")->capture_default_str()->check(CLI::PositiveNumber);
   command->add_option("--workers", c->workers, "Threads that decode images")

@@ -65,6 +65,7 @@ void add_finetune_command(CLI::App& app) {
       ->capture_default_str();
   c->add_to(*command);
   command->callback([c] {
+    check_usage(c->fraction > 0 && c->fraction <= 1, "finetune", "--fraction ", c->fraction, ": must be in (0, 1]");
     const train::FinetuneParts parts = parts_of(*c);
     c->stage.data = {c->data};
     c->stage.label = "finetune " + c->strategy;

@@ -34,10 +34,10 @@ void print_prediction(const std::string& id, const std::vector<std::string>& lab
 
 void predict_one(const PredictCommand& c, train::LoadedClassifier& loaded) {
   const auto& input = loaded.processors.input;
-  check(!input.use_images || !c.image.empty(), "predict", "this model looks at images: pass --image FILE");
-  check(!input.use_text || c.has_text, "predict", "this model reads text: pass --text STRING");
-  check(input.use_images || c.image.empty(), "predict", "this model takes no image");
-  check(input.use_text || !c.has_text, "predict", "this model takes no text");
+  check_usage(!input.use_images || !c.image.empty(), "predict", "this model looks at images: pass --image FILE");
+  check_usage(!input.use_text || c.has_text, "predict", "this model reads text: pass --text STRING");
+  check_usage(input.use_images || c.image.empty(), "predict", "this model takes no image");
+  check_usage(input.use_text || !c.has_text, "predict", "this model takes no text");
   const Variable images = input.use_images ? Variable(image_input(c.image, input)) : Variable();
   const models::TextInput text = input.use_text ? text_input(c.text_value, loaded.processors) : models::TextInput();
   const NoGrad no_grad;
@@ -74,7 +74,8 @@ void add_predict_command(CLI::App& app) {
   command->add_option("--image", c->image, "PNG or JPEG file, or FILE.idx#INDEX");
   CLI::Option* text_option = command->add_option("--text", c->text_value, "The text; may be empty");
   command->add_option("--data", c->data, "Dataset directory, instead of --image and --text");
-  command->add_option("--split", c->split, "Only this split of the dataset");
+  command->add_option("--split", c->split, "Only this split of the dataset")
+      ->check(CLI::IsMember({"train", "val", "test"}));
   command->add_option("--workers", c->workers, "Threads that decode images")
       ->capture_default_str()
       ->check(CLI::Range(0, 256));
@@ -83,10 +84,12 @@ void add_predict_command(CLI::App& app) {
       ->check(CLI::IsMember({"stop", "skip"}));
   command->callback([c, text_option] {
     c->has_text = text_option->count() > 0;
+    const bool one = !c->image.empty() || c->has_text;
+    check_usage(one || !c->data.empty(), "predict", "pass --image FILE, --text STRING or both, or --data DIR");
+    check_usage(!one || c->data.empty(), "predict", "--data does not go with --image or --text");
     train::LoadedClassifier loaded = train::load_classifier(models::find_model_directory(c->model));
     loaded.processors.input.use_labels = false;
-    if (c->data.empty()) return predict_one(*c, loaded);
-    check_usage(c->image.empty() && !c->has_text, "predict", "--data does not go with --image or --text");
+    if (one) return predict_one(*c, loaded);
     predict_dataset(*c, loaded);
   });
 }

@@ -3,6 +3,7 @@
 
 #include "duet/core/json.h"
 #include "duet/models/hub.h"
+#include "duet/tools/arguments.h"
 #include "duet/tools/commands.h"
 #include "duet/train/tokenizer.h"
 
@@ -56,7 +57,7 @@ void add_tokenize_command(CLI::App& app) {
   model->excludes(vocab);
   command->add_flag("--pair", arguments->pair, "Each line holds two texts with a tab between them");
   command->add_option("--max-length", arguments->max_length, "Cut to so many tokens, special ones included; 0: never")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative)
       ->capture_default_str();
   command
       ->add_flag("--lowercase,!--no-lowercase", arguments->lowercase,

@@ -50,7 +50,7 @@ void TrainingCommand::add_to(CLI::App& command) {
   command.add_option("--mask-probability", o.mask_probability, "Share of tokens masked for --objective mlm")
       ->capture_default_str();
   command.add_option("--seed", o.seed, "Of initial weights, order, dropout and augmentation")
-      ->check(CLI::NonNegativeNumber)  // otherwise -1 would become 2^64 - 1
+      ->check(not_negative)  // otherwise -1 would become 2^64 - 1
       ->capture_default_str();
   command.add_option("--max-length", stage.input.max_length, "Tokens per text, special ones included")
       ->capture_default_str();

@@ -104,8 +104,8 @@ TEST_F(Strategies, EvaluateAndPredictAgreeWithTheRun) {
     EXPECT_EQ(f.error_lines().size(), 1u) << f.err;
     EXPECT_NE(f.err.find(named), std::string::npos) << f.err;
   };
-  expect_refused({"--text", "red cup"}, 1, "--image");
-  expect_refused({"--image", data_.path() + "/images/test-red-0.png"}, 1, "--text");
+  expect_refused({"--text", "red cup"}, 2, "--image");
+  expect_refused({"--image", data_.path() + "/images/test-red-0.png"}, 2, "--text");
   expect_refused({"--image", data_ / "none.png", "--text", "x"}, 1, "none.png");
   expect_refused({"--data", data_.path(), "--text", "x"}, 2, "--data");
 }

@@ -20,6 +20,7 @@ TEST(Usage, HelpOfEveryCommand) {
   const Finished top = run({"--help"});
   ASSERT_EQ(top.status, 0);
   EXPECT_EQ(top.err, "");
+  EXPECT_NE(top.out.find("Usage: duet [OPTIONS] SUBCOMMAND"), std::string::npos) << top.out;
   for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{{"info"},
                                                                                        {"pretrain"},
                                                                                        {"pretrain", "vision"},
@@ -38,6 +39,9 @@ TEST(Usage, HelpOfEveryCommand) {
     EXPECT_EQ(f.status, 0) << command.back();
     EXPECT_EQ(f.err, "");
     EXPECT_NE(f.out.find("--help"), std::string::npos) << f.out;
+    std::string usage = "Usage: duet";
+    for (const std::string& word : command) usage += " " + word;
+    EXPECT_NE(f.out.find(usage + " [OPTIONS]"), std::string::npos) << f.out;
   }
   // Defaults are shown.
   const std::string help = run({"finetune", "--help"}).out;
@@ -67,7 +71,7 @@ TEST(Usage, WrongCommandLinesAreStatusTwo) {
   expect_usage(plus({"--batch", "1.5"}), "--batch");
   expect_usage(plus({"--batch"}), "--batch");
   expect_usage(plus({"--lr", "fast"}), "--lr");
-  expect_usage(plus({"--seed", "-1"}), "--seed");
+  expect_usage(plus({"--seed", "-1"}), "--seed: -1 must not be negative");
   expect_usage(plus({"--set", "batch=many"}), "--batch");
   expect_usage(plus({"--set", "colour=red"}), "colour");
   expect_usage(plus({"--set", "batch"}), "key=value");
@@ -84,11 +88,24 @@ TEST(Usage, WrongCommandLinesAreStatusTwo) {
   expect_usage(plus({"--threads", "-2"}), "--threads -2");
   expect_usage(plus({"--max-length", "2"}), "--max-length 2");
   expect_usage(plus({"--on-bad-sample", "ignore"}), "ignore");
+  expect_usage(plus({"--fraction", "2"}), "--fraction 2");
+  expect_usage(plus({"--fraction", "0"}), "--fraction 0");
+  expect_usage(plus({"--config", "missing.json"}), "missing.json");
+  expect_usage({"bench", "step", "--batch", "0"}, "--batch 0");
+  expect_usage({"bench", "step", "--size", "foo"}, "foo");
+  expect_usage({"bench", "step", "--dtype", "bfloat16"}, "bfloat16");
+  expect_usage({"bench", "step", "--device", "tpu"}, "tpu");
+  expect_usage({"evaluate", "--model", "x", "--data", "y", "--split", "dev"}, "dev");
+  expect_usage({"predict", "--model", "x", "--data", "y", "--split", "dev"}, "dev");
+  expect_usage({"embed", "--model", "x", "--data", "y", "--split", "dev"}, "dev");
+  expect_usage({"predict", "--model", "x"}, "--image");
+  expect_usage({"data", "import", "--folder", "x", "--out", "y", "--seed", "-1"}, "--seed: -1 must not be negative");
   // Options that do not belong together.
   expect_usage({"finetune", "--strategy", "half", "--data", "x", "--out", "y"}, "half");
   expect_usage({"finetune", "--strategy", "whole", "--data", "x", "--out", "y"}, "--joint");
   expect_usage({"finetune", "--strategy", "component", "--vision", "v", "--data", "x", "--out", "y"}, "--text");
   expect_usage(plus({"--joint", "j"}), "--joint");
+  expect_usage({"predict", "--model", "x", "--data", "y", "--text", "z"}, "--data");
 }
 
 TEST(Usage, ConfigFilesStandForOptions) {
@@ -122,7 +139,7 @@ TEST(Usage, ConfigFilesStandForOptions) {
   }
   std::filesystem::remove(config);
   const Finished missing = run(data.finetuning(out, {"--config", config}));
-  EXPECT_EQ(missing.status, 1);
+  EXPECT_EQ(missing.status, 2);
   EXPECT_NE(missing.err.find("options.json"), std::string::npos) << missing.err;
 }
 
