@@ -164,7 +164,7 @@ void add_embed_command(CLI::App& app) {
       "Vectors of an image, a text or a dataset, as JSON lines: the pooled output, and with a dual encoder the "
       "projected unit vector");
   const auto c = std::make_shared<EmbedCommand>();
-  command->add_option("--model", c->model, "Model directory, e.g. RUN/model")->required();
+  command->add_option("--model", c->model, "Model or run directory")->required();
   CLI::App* inputs = command->add_option_group("input", "What to embed");
   inputs->add_option("--image", c->image, "PNG or JPEG file, or FILE.idx#INDEX; its id is the path");
   CLI::Option* text_option = inputs->add_option("--text", c->text_value, "A text; its id is the text");
@@ -184,7 +184,10 @@ void add_embed_command(CLI::App& app) {
   command->add_option("--workers", c->workers, "Threads that decode images")
       ->capture_default_str()
       ->check(CLI::Range(0, 256));
-  command->callback([c, text_option] { run_embed(*c, text_option->count() > 0); });
+  command->callback([c, text_option] {
+    c->model = models::find_model_directory(c->model);
+    run_embed(*c, text_option->count() > 0);
+  });
 }
 
 }  // namespace duet::tools

@@ -5,6 +5,7 @@
 
 #include "duet/core/json.h"
 #include "duet/core/safetensors.h"
+#include "duet/models/hub.h"
 #include "duet/tools/commands.h"
 
 namespace duet::tools {
@@ -60,15 +61,17 @@ Json describe(const std::string& path) {
     const Json file = describe_file(path);
     return {{"path", path}, {"parameters", file["parameters"]}, {"bytes", file["bytes"]}, {"files", {file}}};
   }
+  const std::string directory = models::find_model_directory(path);
   Json files = Json::array();
   uint64_t bytes = 0, parameters = 0;
-  for (const std::string& file : weight_files(path)) {
+  for (const std::string& file : weight_files(directory)) {
     files.push_back(describe_file(file));
     parameters += files.back()["parameters"].get<uint64_t>();
     bytes += files.back()["bytes"].get<uint64_t>();
   }
   Json result{{"path", path}};
-  if (fs::exists(path + "/config.json")) result["config"] = read_json(path + "/config.json");
+  const std::string config = directory + "/config.json";
+  if (fs::exists(config)) result["config"] = read_json(config);
   result["parameters"] = parameters;
   result["bytes"] = bytes;
   result["files"] = std::move(files);
@@ -127,7 +130,7 @@ void add_inspect_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("inspect", "Names, shapes, dtypes, sizes and metadata of a model's weights");
   const auto path = std::make_shared<std::string>();
   const auto json = std::make_shared<bool>(false);
-  command->add_option("path", *path, "Model directory or .safetensors file")->required();
+  command->add_option("path", *path, "Model or run directory, or .safetensors file")->required();
   command->add_flag("--json", *json, "Print as JSON");
   command->callback([path, json] {
     const Json result = describe(*path);

@@ -1,27 +1,18 @@
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-
 #include "duet/core/file.h"
 #include "duet/core/json.h"
 #include "duet/tests/integration/process.h"
+#include "duet/tests/real_data.h"
 
 // The whole job in miniature, on a part of the real data: what tools/quickstart does, in under two minutes.
 namespace duet::testing {
 namespace {
 
-bool installed() {
-  for (const char* path : {"/usr/share/openclipart/png", "/usr/share/openclipart/svg", "/usr/share/wordnet/data.noun",
-                           "/usr/share/datasets/fashion-mnist"})
-    if (!std::filesystem::exists(path)) return false;
-  return true;
-}
-
 TEST(RealData, BothStrategiesBeatTheMajorityClass) {
-  if (!installed()) {
-    ASSERT_EQ(std::getenv("DUET_REQUIRE_DATA"), nullptr) << "the data packages are not installed";
-    GTEST_SKIP() << "needs openclipart-png, openclipart-svg, wordnet-base and dataset-fashion-mnist";
-  }
+  if (!has_real_data({"/usr/share/openclipart/png", "/usr/share/openclipart/svg", "/usr/share/wordnet/data.noun",
+                      "/usr/share/datasets/fashion-mnist"}))
+    return;
   const TemporaryDirectory directory;
   const auto must = [](const std::vector<std::string>& arguments) {
     const Finished f = run(arguments);

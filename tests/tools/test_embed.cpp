@@ -113,6 +113,13 @@ TEST_F(Embed, BertTextWithHiddenStates) {
   EXPECT_FALSE(lines(command + "--text ''")[0].contains("last_hidden_state"));
 }
 
+TEST_F(Embed, RunDirectory) {
+  const models::Bert bert({store_, "text_model"}, text_config(), true);
+  const std::string command = save(text_config().to_json());
+  EXPECT_EQ(lines("embed --model " + directory_.path() + " --text cat"), lines(command + "--text cat"));
+  EXPECT_EQ(lines("embed --model " + directory_.path() + " --data " + directory_.path()).size(), 3u);
+}
+
 TEST_F(Embed, DatasetLeavesOutPadding) {
   const models::Bert bert({store_, "text_model"}, text_config(), true);
   const auto result = lines(save(text_config().to_json()) + "--hidden --data " + directory_.path());

@@ -61,6 +61,22 @@ TEST(Inspect, ModelDirectoryWithConfigAndShards) {
   EXPECT_EQ(result["files"][1]["tensors"][0]["name"], "b");
 }
 
+// A run has a config.json too, of another kind.
+TEST(Inspect, RunDirectory) {
+  const TemporaryDirectory directory;
+  make_directories(directory / "model");
+  save_example(directory / "model/model.safetensors");
+  write_file_atomically(directory / "model/config.json", R"({"model_type": "x"})");
+  write_file_atomically(directory / "config.json", R"({"options": {}})");
+  const auto run = run_duet("inspect --json " + directory.path());
+  ASSERT_EQ(run.status, 0) << run.err;
+  const Json result = parse_json(run.out, "standard output");
+  EXPECT_EQ(result["path"], directory.path());
+  EXPECT_EQ(result["config"], (Json{{"model_type", "x"}}));
+  EXPECT_EQ(result["files"][0]["file"], directory / "model/model.safetensors");
+  EXPECT_EQ(result["parameters"], 18);
+}
+
 TEST(Inspect, Errors) {
   const TemporaryDirectory directory;
   const auto expect_failure = [](const std::string& path, const std::string& message) {

@@ -3,10 +3,10 @@
 #include <gtest/gtest.h>
 #include <zlib.h>
 
-#include <filesystem>
 #include <map>
 
 #include "duet/core/file.h"
+#include "duet/tests/real_data.h"
 #include "duet/tests/train/temporary_directory.h"
 
 namespace duet::train {
@@ -78,7 +78,7 @@ TEST(FashionMnist, RefusesDamage) {
 }
 
 TEST(FashionMnistPackage, GivesTheKnownRows) {
-  if (!std::filesystem::exists("/usr/share/datasets/fashion-mnist")) GTEST_SKIP() << "dataset-fashion-mnist is missing";
+  if (!testing::has_real_data({"/usr/share/datasets/fashion-mnist"})) return;
   const auto rows = read_fashion_mnist();
   std::map<std::string, int> splits, labels;
   for (const SourceRow& r : rows) ++splits[r.split], ++labels[r.label];

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <thread>
 
+#include "duet/tests/real_data.h"
 #include "duet/tests/train/test_image_files.h"
 
 namespace duet::train {
@@ -144,7 +145,7 @@ TEST_F(IdxTest, ThreadsShareFiles) {
 
 TEST_F(IdxTest, ReadsFashionMnist) {
   const std::string file = "/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz";
-  if (!std::filesystem::exists(file)) GTEST_SKIP() << "needs Debian's dataset-fashion-mnist";
+  if (!testing::has_real_data({file})) return;
   const Image image = load_image_reference(file + "#9999");
   EXPECT_EQ(image.width, 28);
   EXPECT_EQ(image.height, 28);

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "duet/core/memory.h"
+#include "duet/tests/real_data.h"
 #include "duet/tests/train/test_image_files.h"
 #include "duet/train/image.h"
 
@@ -63,7 +64,7 @@ TEST_F(ImageMemoryTest, MemoryGrowsWithRowsNotWithTheArea) {
 
 TEST_F(ImageMemoryTest, LoadsTheLargestClipArt) {
   const std::string giant = "/usr/share/openclipart/png/signs_and_symbols/stop_sign_miguel_s_nchez_.png";
-  if (!std::filesystem::exists(giant)) GTEST_SKIP() << "needs Debian's openclipart-png";
+  if (!testing::has_real_data({giant})) return;
   const ImageInfo info = read_image_info(giant);
   EXPECT_EQ(info.width, 20990);
   EXPECT_EQ(info.height, 29700);

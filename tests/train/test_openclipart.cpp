@@ -8,6 +8,7 @@
 
 #include "duet/core/file.h"
 #include "duet/core/hash.h"
+#include "duet/tests/real_data.h"
 #include "duet/tests/train/temporary_directory.h"
 
 namespace duet::train {
@@ -161,8 +162,7 @@ TEST_F(OpenclipartTest, NamesThePackages) {
 }
 
 TEST(OpenclipartPackage, GivesTheKnownRows) {
-  if (!fs::exists("/usr/share/openclipart/svg") || !fs::exists("/usr/share/openclipart/png"))
-    GTEST_SKIP() << "openclipart-svg and openclipart-png are not installed";
+  if (!testing::has_real_data({"/usr/share/openclipart/svg", "/usr/share/openclipart/png"})) return;
   const Openclipart data = read_openclipart();
   EXPECT_EQ(data.labelled.size(), 3635u);
   std::map<std::string, int> splits, labels;

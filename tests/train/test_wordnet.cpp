@@ -2,10 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <map>
 
 #include "duet/core/file.h"
+#include "duet/tests/real_data.h"
 #include "duet/tests/train/temporary_directory.h"
 
 namespace duet::train {
@@ -61,7 +61,7 @@ TEST(WordNet, NamesThePackage) {
 }
 
 TEST(WordNetPackage, GivesTheKnownRows) {
-  if (!std::filesystem::exists("/usr/share/wordnet/data.noun")) GTEST_SKIP() << "wordnet-base is not installed";
+  if (!testing::has_real_data({"/usr/share/wordnet/data.noun"})) return;
   const auto rows = read_wordnet();
   EXPECT_EQ(rows.size(), 117659u);
   std::map<std::string, int> splits, labels;
