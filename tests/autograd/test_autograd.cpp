@@ -10,7 +10,7 @@
 #include "duet/ops/matmul.h"
 #include "duet/ops/reduce.h"
 #include "duet/ops/tanh.h"
-#include "duet/tests/train/temporary_directory.h"
+#include "duet/tests/train/expect.h"
 
 namespace duet {
 namespace {

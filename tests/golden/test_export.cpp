@@ -7,7 +7,7 @@
 #include "duet/models/hub.h"
 #include "duet/models/multimodal.h"
 #include "duet/tests/golden/golden.h"
-#include "duet/tests/train/temporary_directory.h"
+#include "duet/tests/train/expect.h"
 
 namespace duet::golden {
 namespace {

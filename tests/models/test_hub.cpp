@@ -9,7 +9,7 @@
 #include "duet/core/safetensors.h"
 #include "duet/models/dual_encoder.h"
 #include "duet/models/multimodal.h"
-#include "duet/tests/train/temporary_directory.h"
+#include "duet/tests/train/expect.h"
 
 namespace duet::models {
 namespace {

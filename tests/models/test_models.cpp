@@ -6,7 +6,7 @@
 #include "duet/models/dual_encoder.h"
 #include "duet/models/multimodal.h"
 #include "duet/ops/cross_entropy.h"
-#include "duet/tests/train/temporary_directory.h"
+#include "duet/tests/train/expect.h"
 
 namespace duet::models {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "duet/core/parallel.h"
 #include "duet/models/bert.h"
-#include "duet/tests/train/temporary_directory.h"
+#include "duet/tests/train/expect.h"
 
 namespace duet::models {
 namespace {

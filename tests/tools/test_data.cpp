@@ -12,6 +12,7 @@
 #include "duet/core/file.h"
 #include "duet/core/json.h"
 #include "duet/tests/tools/run_duet.h"
+#include "duet/tests/train/expect.h"
 #include "duet/train/dataset.h"
 #include "duet/train/image.h"
 
@@ -40,12 +41,6 @@ class DataCommand : public ::testing::Test {
 
   TemporaryDirectory root_;
 };
-
-#define EXPECT_CONTAINS(message, part)                       \
-  do {                                                       \
-    const std::string text_ = (message);                     \
-    EXPECT_NE(text_.find(part), std::string::npos) << text_; \
-  } while (false)
 
 TEST_F(DataCommand, OpenclipartWritesBothDirectories) {
   add_drawing("food/apple", "Snowy owl");  // train

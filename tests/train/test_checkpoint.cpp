@@ -9,7 +9,7 @@
 #include <fstream>
 
 #include "duet/core/file.h"
-#include "duet/tests/train/temporary_directory.h"
+#include "duet/tests/train/expect.h"
 
 namespace duet::train {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "duet/core/file.h"
 #include "duet/core/json.h"
-#include "duet/tests/train/temporary_directory.h"
+#include "duet/tests/train/expect.h"
 #include "duet/train/image.h"
 
 namespace duet::train {

@@ -5,7 +5,7 @@
 #include <filesystem>
 
 #include "duet/core/file.h"
-#include "duet/tests/train/temporary_directory.h"
+#include "duet/tests/train/expect.h"
 
 namespace duet::train {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "duet/tests/train/temporary_directory.h"
+#include "duet/tests/train/expect.h"
 
 namespace duet::train {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "duet/tests/train/temporary_directory.h"
+#include "duet/tests/train/expect.h"
 
 namespace duet::train {
 namespace {

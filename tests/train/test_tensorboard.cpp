@@ -9,7 +9,7 @@
 
 #include "duet/core/file.h"
 #include "duet/core/hash.h"
-#include "duet/tests/train/temporary_directory.h"
+#include "duet/tests/train/expect.h"
 
 namespace duet::train {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "duet/core/file.h"
 #include "duet/tests/real_data.h"
-#include "duet/tests/train/temporary_directory.h"
+#include "duet/tests/train/expect.h"
 
 namespace duet::train {
 namespace {

@@ -7,7 +7,7 @@
 #include "duet/core/json.h"
 #include "duet/core/philox.h"
 #include "duet/models/dual_encoder.h"
-#include "duet/tests/train/temporary_directory.h"
+#include "duet/tests/train/expect.h"
 #include "duet/train/loader.h"
 
 // A generated dataset small enough to train on in milliseconds, and encoders to match.
