@@ -1,6 +1,7 @@
 #include "duet/core/file.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -49,27 +50,66 @@ void sync_path(const std::string& path) {
   check(file.fd >= 0 && ::fsync(file.fd) == 0, "file", "cannot flush ", path, ": ", std::strerror(errno));
 }
 
-void write_file_atomically(const std::string& path, std::string_view bytes, bool flush) {
-  const std::string temporary = path + ".tmp-" + std::to_string(::getpid());
-  const auto fail_with = [&](int reason) {
-    ::unlink(temporary.c_str());
-    fail("file", "cannot write ", path, ": ", std::strerror(reason));
-  };
-  {
-    Descriptor file{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
-    if (file.fd < 0) fail_with(errno);
-    while (!bytes.empty()) {
-      const ssize_t n = ::write(file.fd, bytes.data(), bytes.size());
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) fail_with(errno);
-      bytes.remove_prefix(static_cast<size_t>(n));
-    }
-    if (flush && ::fsync(file.fd) != 0) fail_with(errno);
+MappedFile::MappedFile(const std::string& path) {
+  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  check(file.fd >= 0, "file", "cannot open ", path, ": ", std::strerror(errno));
+  struct stat info {};
+  check(::fstat(file.fd, &info) == 0, "file", "cannot read ", path, ": ", std::strerror(errno));
+  check(!S_ISDIR(info.st_mode), "file", path, " is a directory, a file was expected");
+  check(S_ISREG(info.st_mode), "file", path, " is no regular file");
+  if (info.st_size == 0) return;  // an empty mapping is an error to the system
+  size_ = static_cast<size_t>(info.st_size);
+  void* data = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
+  check(data != MAP_FAILED, "file", "cannot map ", path, ": ", std::strerror(errno));
+  data_ = static_cast<const char*>(data);
+}
+
+MappedFile::~MappedFile() {
+  if (data_) ::munmap(const_cast<char*>(data_), size_);
+}
+
+AtomicFile::AtomicFile(const std::string& path) : path_(path), temporary_(path + ".tmp-" + std::to_string(::getpid())) {
+  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd_ < 0) fail_with(errno);
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ < 0) return;
+  ::close(fd_);
+  ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::fail_with(int reason) {
+  if (fd_ >= 0) ::close(fd_);
+  fd_ = -1;
+  ::unlink(temporary_.c_str());
+  fail("file", "cannot write ", path_, ": ", std::strerror(reason));
+}
+
+void AtomicFile::write(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_with(errno);
+    bytes.remove_prefix(static_cast<size_t>(n));
   }
-  if (::rename(temporary.c_str(), path.c_str()) != 0) fail_with(errno);
+}
+
+void AtomicFile::commit(bool flush) {
+  if (flush && ::fsync(fd_) != 0) fail_with(errno);
+  // Some file systems report a failed write only here.
+  const int closed = ::close(fd_);
+  fd_ = -1;
+  if (closed != 0 || ::rename(temporary_.c_str(), path_.c_str()) != 0) fail_with(errno);
   if (!flush) return;
-  const auto parent = std::filesystem::path(path).parent_path();
+  const auto parent = std::filesystem::path(path_).parent_path();
   sync_path(parent.empty() ? "." : parent.string());
+}
+
+void write_file_atomically(const std::string& path, std::string_view bytes, bool flush) {
+  AtomicFile file(path);
+  file.write(bytes);
+  file.commit(flush);
 }
 
 void remove_temporaries(const std::string& directory) {

@@ -15,9 +15,14 @@ Json read_json(const std::string& path);
 // Parses JSON text; `source` names it in errors.
 Json parse_json(std::string_view text, const std::string& source);
 
+// The same with keys in byte order, for objects of very many keys (vocabularies, safetensors headers): Json looks keys
+// up one by one, so that building an object of n keys takes n^2 comparisons.
+using SortedJson = nlohmann::json;
+SortedJson parse_sorted_json(std::string_view text, const std::string& source);
+
 // `object[key]` as T, or `fallback` when absent or null. A value of the wrong type is an Error naming the key.
-template <class T>
-T json_get(const Json& object, const std::string& key, const T& fallback) {
+template <class T, class Object>
+T json_get(const Object& object, const std::string& key, const T& fallback) {
   const auto it = object.find(key);
   if (it == object.end() || it->is_null()) return fallback;
   try {

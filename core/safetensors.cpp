@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstring>
 #include <limits>
+#include <optional>
 
 #include "duet/core/file.h"
 #include "duet/core/json.h"
@@ -64,20 +65,20 @@ float half_to_float(uint16_t half) {
   return sign ? -magnitude : magnitude;
 }
 
-uint64_t unsigned_value(const Json& json, const std::string& path, const std::string& name) {
+uint64_t unsigned_value(const SortedJson& json, const std::string& path, const std::string& name) {
   check(json.is_number_unsigned(), "safetensors", path, ": InvalidHeaderDeserialization: tensor ", name,
         " needs non-negative integers, got ", json.dump());
   return json.get<uint64_t>();
 }
 
-SafetensorsFile::Entry parse_entry(const Json& json, const std::string& path, const std::string& name) {
-  const auto field = [&](const char* key) -> const Json& {
+SafetensorsFile::Entry parse_entry(const SortedJson& json, const std::string& path, const std::string& name) {
+  const auto field = [&](const char* key) -> const SortedJson& {
     check(json.is_object() && json.contains(key), "safetensors", path, ": InvalidHeaderDeserialization: tensor ", name,
           " has no ", key);
     return json[key];
   };
   SafetensorsFile::Entry entry;
-  const Json &dtype = field("dtype"), &shape = field("shape"), &offsets = field("data_offsets");
+  const SortedJson &dtype = field("dtype"), &shape = field("shape"), &offsets = field("data_offsets");
   check(dtype.is_string() && dtype_rank(dtype.get<std::string>()) < dtype_table.size(), "safetensors", path,
         ": InvalidHeaderDeserialization: tensor ", name, " has dtype ", dtype.dump());
   check(shape.is_array() && offsets.is_array() && offsets.size() == 2, "safetensors", path,
@@ -85,7 +86,7 @@ SafetensorsFile::Entry parse_entry(const Json& json, const std::string& path, co
   entry.dtype = dtype.get<std::string>();
   entry.begin = unsigned_value(offsets[0], path, name);
   entry.end = unsigned_value(offsets[1], path, name);
-  for (const Json& dim : shape) {
+  for (const SortedJson& dim : shape) {
     const uint64_t value = unsigned_value(dim, path, name);
     check(value <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()), "safetensors", path,
           ": ValidationOverflow: tensor ", name, " has a dimension of ", value);
@@ -107,54 +108,88 @@ void check_size(const SafetensorsFile::Entry& entry, const std::string& path, co
         entry.end - entry.begin, " bytes of data, its shape and dtype need ", bits / 8);
 }
 
+// What a tensor of this file dtype becomes in memory.
+std::optional<DType> tensor_dtype(const std::string& name) {
+  if (name == "F16") return DType::f32;
+  if (name == "BOOL") return DType::u8;
+  for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::i64, DType::i32, DType::u8})
+    if (name == file_name(dtype)) return dtype;
+  return std::nullopt;
+}
+
+Shape tensor_shape(const SafetensorsFile::Entry& entry, const std::string& path, const std::string& name) {
+  check(entry.shape.size() <= Shape::max_rank, "safetensors", path, ": tensor ", name, " has ", entry.shape.size(),
+        " dimensions, at most ", Shape::max_rank, " can be loaded");
+  Shape shape;
+  for (const int64_t dim : entry.shape) shape.append(dim);
+  return shape;
+}
+
 }  // namespace
 
 SafetensorsFile SafetensorsFile::open(const std::string& path) {
+  const auto mapped = std::make_shared<const MappedFile>(path);
   SafetensorsFile file;
   file.path_ = path;
-  file.bytes_ = std::make_shared<const std::string>(read_file(path));
-  const std::string& bytes = *file.bytes_;
-  check(bytes.size() >= 8, "safetensors", path, ": HeaderTooSmall: ", bytes.size(), " bytes");
+  file.bytes_ = mapped->bytes();
+  file.owner_ = mapped;
+  file.read_header();
+  return file;
+}
+
+SafetensorsFile SafetensorsFile::parse(std::string bytes, const std::string& source) {
+  const auto owned = std::make_shared<const std::string>(std::move(bytes));
+  SafetensorsFile file;
+  file.path_ = source;
+  file.bytes_ = *owned;
+  file.owner_ = owned;
+  file.read_header();
+  return file;
+}
+
+void SafetensorsFile::read_header() {
+  check(!bytes_.starts_with("version https://git-lfs"), "safetensors", path_,
+        " is a Git LFS pointer, not the weights; fetch them with: git lfs pull");
+  check(bytes_.size() >= 8, "safetensors", path_, ": HeaderTooSmall: ", bytes_.size(), " bytes");
   uint64_t header_size = 0;
-  std::memcpy(&header_size, bytes.data(), 8);
-  check(header_size <= max_header, "safetensors", path, ": HeaderTooLarge: ", header_size, " bytes");
-  check(8 + header_size <= bytes.size(), "safetensors", path, ": InvalidHeaderLength: ", header_size,
-        " bytes, but the file has ", bytes.size());
-  file.data_start_ = 8 + header_size;
+  std::memcpy(&header_size, bytes_.data(), 8);
+  check(header_size <= max_header, "safetensors", path_, ": HeaderTooLarge: ", header_size, " bytes");
+  check(8 + header_size <= bytes_.size(), "safetensors", path_, ": InvalidHeaderLength: ", header_size,
+        " bytes, but the file has ", bytes_.size());
+  data_start_ = 8 + header_size;
+  const std::string_view header_text = bytes_.substr(8, header_size);
   // The JSON library skips a byte-order mark; the format allows JSON white space only.
-  check(!std::string_view(bytes).substr(8, header_size).starts_with("\xEF\xBB\xBF"), "safetensors", path,
+  check(!header_text.starts_with("\xEF\xBB\xBF"), "safetensors", path_,
         ": InvalidHeaderDeserialization: the header begins with a byte-order mark");
-  Json header;
+  SortedJson header;
   try {
-    header = parse_json(std::string_view(bytes).substr(8, header_size), path);
+    header = parse_sorted_json(header_text, path_);
   } catch (const Error& e) {
-    fail("safetensors", path, ": InvalidHeaderDeserialization: ", e.what());
+    fail("safetensors", path_, ": InvalidHeaderDeserialization: ", e.what());
   }
-  check(header.is_object(), "safetensors", path, ": InvalidHeaderDeserialization: the header is no object");
+  check(header.is_object(), "safetensors", path_, ": InvalidHeaderDeserialization: the header is no object");
   for (const auto& [name, value] : header.items()) {
     if (name != "__metadata__") {
-      file.entries_[name] = parse_entry(value, path, name);
+      entries_[name] = parse_entry(value, path_, name);
       continue;
     }
-    check(value.is_object(), "safetensors", path, ": InvalidHeaderDeserialization: __metadata__ is no object");
+    check(value.is_object(), "safetensors", path_, ": InvalidHeaderDeserialization: __metadata__ is no object");
     for (const auto& [key, text_value] : value.items()) {
-      check(text_value.is_string(), "safetensors", path, ": InvalidHeaderDeserialization: __metadata__ \"", key,
+      check(text_value.is_string(), "safetensors", path_, ": InvalidHeaderDeserialization: __metadata__ \"", key,
             "\" is no string");
-      file.metadata_[key] = text_value.get<std::string>();
+      metadata_[key] = text_value.get<std::string>();
     }
   }
   uint64_t start = 0;
-  for (const std::string& name : file.names()) {
-    const Entry& entry = file.entries_.at(name);
-    check(entry.begin == start && entry.end >= entry.begin, "safetensors", path, ": InvalidOffset: tensor ", name,
+  for (const std::string& name : names()) {
+    const Entry& entry = entries_.at(name);
+    check(entry.begin == start && entry.end >= entry.begin, "safetensors", path_, ": InvalidOffset: tensor ", name,
           " at [", entry.begin, ", ", entry.end, "), expected to begin at ", start);
     start = entry.end;
-    check_size(entry, path, name);
+    check_size(entry, path_, name);
   }
-  check(file.data_start_ + start == bytes.size(), "safetensors", path,
-        ": MetadataIncompleteBuffer: ", bytes.size() - file.data_start_, " bytes of data, the header describes ",
-        start);
-  return file;
+  check(data_start_ + start == bytes_.size(), "safetensors", path_,
+        ": MetadataIncompleteBuffer: ", bytes_.size() - data_start_, " bytes of data, the header describes ", start);
 }
 
 std::vector<std::string> SafetensorsFile::names() const {
@@ -173,30 +208,46 @@ const SafetensorsFile::Entry& SafetensorsFile::entry(const std::string& name) co
   return it->second;
 }
 
+std::string_view SafetensorsFile::bytes(const std::string& name) const {
+  const Entry& e = entry(name);
+  return bytes_.substr(data_start_ + e.begin, e.end - e.begin);
+}
+
 Tensor SafetensorsFile::load(const std::string& name) const {
   const Entry& e = entry(name);
-  check(e.shape.size() <= Shape::max_rank, "safetensors", path_, ": tensor ", name, " has ", e.shape.size(),
-        " dimensions, at most ", Shape::max_rank, " can be loaded");
-  Shape shape;
-  for (const int64_t dim : e.shape) shape.append(dim);
+  const std::optional<DType> dtype = tensor_dtype(e.dtype);
+  check(dtype.has_value(), "safetensors", path_, ": tensor ", name, " has dtype ", e.dtype, ", which cannot be loaded");
+  const Tensor tensor = Tensor::empty(tensor_shape(e, path_, name), *dtype);
+  load_into(name, tensor);
+  return tensor;
+}
+
+void SafetensorsFile::load_into(const std::string& name, const Tensor& target) const {
+  const Entry& e = entry(name);
+  const std::optional<DType> dtype = tensor_dtype(e.dtype);
+  check(dtype.has_value(), "safetensors", path_, ": tensor ", name, " has dtype ", e.dtype, ", which cannot be loaded");
+  const Shape shape = tensor_shape(e, path_, name);
+  check(shape == target.shape(), "safetensors", path_, ": tensor ", name, " is ", shape, ", wanted is ",
+        target.shape());
   // The file does not promise alignment, so elements are copied, never looked at in place.
-  const char* source = bytes_->data() + data_start_ + e.begin;
-  if (e.dtype == "F16") {
-    const Tensor tensor = Tensor::empty(shape, DType::f32);
-    for (int64_t i = 0; i < tensor.numel(); ++i) {
+  const std::string_view source = bytes(name);
+  if (target.dtype() == DType::f32 && e.dtype == "F16") {
+    for (size_t i = 0; i < source.size() / 2; ++i) {
       uint16_t half = 0;
-      std::memcpy(&half, source + 2 * i, 2);
-      tensor.data<float>()[i] = half_to_float(half);
+      std::memcpy(&half, source.data() + 2 * i, 2);
+      target.data<float>()[i] = half_to_float(half);
     }
-    return tensor;
+  } else if (target.dtype() == DType::f32 && e.dtype == "BF16") {
+    for (size_t i = 0; i < source.size() / 2; ++i) {
+      uint16_t high = 0;
+      std::memcpy(&high, source.data() + 2 * i, 2);
+      target.data<float>()[i] = std::bit_cast<float>(static_cast<uint32_t>(high) << 16);
+    }
+  } else if (target.dtype() == *dtype) {
+    if (!source.empty()) std::memcpy(target.raw(), source.data(), source.size());
+  } else {
+    target.copy_from(load(name).to(target.dtype()));
   }
-  for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::i64, DType::i32, DType::u8}) {
-    if (e.dtype != file_name(dtype) && !(e.dtype == "BOOL" && dtype == DType::u8)) continue;
-    const Tensor tensor = Tensor::empty(shape, dtype);
-    std::memcpy(tensor.raw(), source, tensor.bytes());
-    return tensor;
-  }
-  fail("safetensors", path_, ": tensor ", name, " has dtype ", e.dtype, ", which cannot be loaded");
 }
 
 void save_safetensors(const std::string& path, const std::vector<std::pair<std::string, Tensor>>& tensors,
@@ -230,13 +281,12 @@ void save_safetensors(const std::string& path, const std::vector<std::pair<std::
   text_header.resize((text_header.size() + 7) / 8 * 8, ' ');
   check(text_header.size() <= max_header, "safetensors", path, ": HeaderTooLarge: ", text_header.size(), " bytes");
   const uint64_t size = text_header.size();
-  std::string bytes(8, '\0');
-  std::memcpy(bytes.data(), &size, 8);
-  bytes.reserve(8 + size + offset);
-  bytes += text_header;
+  AtomicFile file(path);
+  file.write({reinterpret_cast<const char*>(&size), sizeof(size)});
+  file.write(text_header);
   for (const auto* entry : order)
-    bytes.append(reinterpret_cast<const char*>(entry->second.raw()), entry->second.bytes());
-  write_file_atomically(path, bytes);
+    file.write({reinterpret_cast<const char*>(entry->second.raw()), entry->second.bytes()});
+  file.commit();
 }
 
 }  // namespace duet
