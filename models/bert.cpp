@@ -36,10 +36,21 @@ Json BertConfig::to_json() const {
   return json;
 }
 
+namespace {
+
+// The padding token's embedding starts at zero, and stays there (see ops::embedding).
+Init word_init(const BertConfig& config) {
+  Init init = Init::normal(config.initializer_range);
+  if (config.pad_token_id < config.vocab_size) init.zero_row = config.pad_token_id;
+  return init;
+}
+
+}  // namespace
+
 Bert::Bert(const ParamScope& scope, const BertConfig& config, bool with_pooler)
     : config_(config),
       words_(scope.create("embeddings.word_embeddings.weight", {config.vocab_size, config.hidden_size},
-                          Init::normal(config.initializer_range))),
+                          word_init(config))),
       positions_(scope.create("embeddings.position_embeddings.weight",
                               {config.max_position_embeddings, config.hidden_size},
                               Init::normal(config.initializer_range))),
@@ -50,8 +61,6 @@ Bert::Bert(const ParamScope& scope, const BertConfig& config, bool with_pooler)
   if (with_pooler)
     pooler_.emplace_back(scope / "pooler.dense", config.hidden_size, config.hidden_size,
                          Init::normal(config.initializer_range));
-  if (config.pad_token_id >= 0 && config.pad_token_id < config.vocab_size)
-    words_.data().rows_view(config.pad_token_id, config.pad_token_id + 1).fill(0);
 }
 
 Variable Bert::operator()(const TextInput& text, const Run& run, std::vector<Variable>* hidden_states) const {

@@ -2,63 +2,21 @@
 
 #include <unistd.h>
 
-#include <cstring>
+#include <cmath>
 #include <filesystem>
 #include <set>
 
+#include "duet/core/dispatch.h"
 #include "duet/core/file.h"
-#include "duet/core/safetensors.h"
+#include "duet/models/layouts.h"
 
 namespace duet::models {
 namespace {
 
 namespace fs = std::filesystem;
 
-// Splits packed names: "X.attention.qkv.weight" -> "X.attention.{self|attention}.{query,key,value}.weight".
-std::vector<std::string> unpack(const std::string& name, const char* middle) {
-  const std::string packed = ".attention.qkv.";
-  const size_t at = name.find(packed);
-  if (at == std::string::npos) return {name};
-  std::vector<std::string> names;
-  for (const char* part : {"query", "key", "value"})
-    names.push_back(name.substr(0, at) + ".attention." + middle + "." + part + "." + name.substr(at + packed.size()));
-  return names;
-}
-
 std::string model_type(const Json& config) {
   return json_get<std::string>(config, "model_type", "");
-}
-
-// Transformers 5 renamed the parts of ViT layers; its files normally keep the old names, but need not.
-std::string legacy_vit_key(std::string key) {
-  for (const auto& [from, to] : {std::pair("vision_model.layers.", "vision_model.encoder.layer."),
-                                 {".attention.q_proj.", ".attention.attention.query."},
-                                 {".attention.k_proj.", ".attention.attention.key."},
-                                 {".attention.v_proj.", ".attention.attention.value."},
-                                 {".attention.o_proj.", ".attention.output.dense."},
-                                 {".mlp.fc1.", ".intermediate.dense."},
-                                 {".mlp.fc2.", ".output.dense."}})
-    if (const size_t at = key.find(from); at != std::string::npos) key.replace(at, std::strlen(from), to);
-  return key;
-}
-
-// Older files call the norm parameters gamma and beta; wrappers add "bert." or "vit."; dual encoders and our own
-// classifier add "text_model." or "vision_model.". All are reduced to one form, with the part in front.
-std::string canonical(std::string key, const std::string& type) {
-  const auto replace_end = [&](const std::string& from, const std::string& to) {
-    if (key.ends_with(from)) key = key.substr(0, key.size() - from.size()) + to;
-  };
-  replace_end("LayerNorm.gamma", "LayerNorm.weight");
-  replace_end("LayerNorm.beta", "LayerNorm.bias");
-  if (type == "bert" || type == "vit") {
-    const std::string part = type == "bert" ? "text_model." : "vision_model.", wrapper = type + ".";
-    const bool head = key.starts_with("classifier.") || key.starts_with("cls.");
-    if (key.starts_with(wrapper))
-      key = part + key.substr(wrapper.size());
-    else if (!head)
-      key = part + key;
-  }
-  return key.starts_with("vision_model.layers.") ? legacy_vit_key(key) : key;
 }
 
 // Whether the config describes a bare encoder, whose keys have no "bert." or "vit." in front.
@@ -72,24 +30,20 @@ bool is_buffer(const std::string& key) {
   return key.ends_with("embeddings.position_ids") || key.ends_with("embeddings.token_type_ids");
 }
 
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && a.dtype() == b.dtype() && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
-}
-
 const std::string decoder_weight = "cls.predictions.decoder.weight", decoder_bias = "cls.predictions.decoder.bias",
                   prediction_bias = "cls.predictions.bias",
                   word_embeddings = "text_model.embeddings.word_embeddings.weight";
 
 // Our masked-language-modelling head has no decoder of its own: its weight is the word embeddings, its bias the
 // predictions' bias. Files may hold either name, or both when a tool saved tied tensors twice.
-void untie_decoder(std::map<std::string, std::string>& keys, const SafetensorsFile& file, const Json& config,
+void untie_decoder(std::map<std::string, std::string>& keys, const Weights& weights, const Json& config,
                    const std::string& directory) {
   if (keys.contains(decoder_bias) && !keys.contains(prediction_bias)) keys[prediction_bias] = keys[decoder_bias];
   keys.erase(decoder_bias);
   if (!keys.contains(decoder_weight)) return;
   const bool tied = json_get(config, "tie_word_embeddings", true);
-  const bool equal =
-      keys.contains(word_embeddings) && same_bits(file.load(keys[decoder_weight]), file.load(keys[word_embeddings]));
+  const auto content = [&](const std::string& name) { return weights.file_of(name).bytes(name); };
+  const bool equal = keys.contains(word_embeddings) && content(keys[decoder_weight]) == content(keys[word_embeddings]);
   check(tied || equal, "model", directory,
         ": tie_word_embeddings false is not supported, and decoder.weight differs from the word embeddings");
   // A tied decoder that differs is ignored, as in Transformers, and stays to be reported.
@@ -102,12 +56,131 @@ Tensor part_of(const Tensor& tensor, size_t part, size_t parts) {
   return tensor.rows_view(static_cast<int64_t>(part) * rows, static_cast<int64_t>(part + 1) * rows);
 }
 
+class ParameterLoader {
+ public:
+  ParameterLoader(ParamStore& store, Weights weights, const Json& config, const std::string& directory,
+                  const LoadOptions& options)
+      : store_(store), weights_(std::move(weights)), directory_(directory), options_(options) {
+    const Layout layout = layout_of(weights_);
+    for (const std::string& name : weights_.names()) keys_[parameter_name(name, layout, model_type(config))] = name;
+    untie_decoder(keys_, weights_, config, directory);
+  }
+
+  LoadReport load() {
+    for (Parameter& p : store_.parameters())
+      if (p.name.starts_with(options_.prefix)) load(p);
+    for (const auto& [name, key] : keys_)
+      if (name.starts_with(options_.prefix) && !used_.contains(name) && !is_buffer(name))
+        report_.unexpected.push_back(key);
+    check(options_.strictness < Strictness::complete || report_.missing.empty(), "model", directory_,
+          ": weights are missing: ", list(report_.missing));
+    check(options_.strictness < Strictness::exact || report_.unexpected.empty(), "model", directory_,
+          ": tensors that the model has no place for: ", list(report_.unexpected));
+    return std::move(report_);
+  }
+
+ private:
+  void load(Parameter& p) {
+    const Tensor target = p.value.data();
+    if (keys_.contains(p.name)) {
+      if (!copy(p, p.name, target)) return;
+    } else {
+      const std::vector<std::string> parts = unpack(p.name);
+      size_t found = 0;
+      for (const std::string& part : parts) found += keys_.contains(part);
+      if (parts.size() == 1 || found == 0) return report_.missing.push_back(p.name);
+      check(found == parts.size(), "model", directory_, ": ", p.name, " needs all of query, key and value, of which ",
+            found, " are there");
+      for (size_t i = 0; i < parts.size(); ++i)
+        if (!copy(p, parts[i], part_of(target, i, parts.size()))) return;
+    }
+    fold_scale(p);
+    check_finite(p);
+    p.ready = true;
+    report_.loaded.push_back(p.name);
+  }
+
+  // False when the shapes differ and that is only reported.
+  bool copy(const Parameter& p, const std::string& name, const Tensor& target) {
+    const std::string& key = keys_.at(name);
+    used_.insert(name);
+    const SafetensorsFile& file = weights_.file_of(key);
+    const std::vector<int64_t>& shape = file.entry(key).shape;
+    if (equal(shape, target.shape())) {
+      file.load_into(key, target);
+      return true;
+    }
+    if (options_.positions && p.name.ends_with("embeddings.position_embeddings") && shape.size() == 3 &&
+        shape[0] == 1 && shape[2] == target.dim(2)) {
+      const auto side = static_cast<int64_t>(std::llround(std::sqrt(static_cast<double>(target.dim(1) - 1))));
+      target.copy_from(interpolate_positions(file.load(key).to(target.dtype()), side, side, *options_.positions));
+      return true;
+    }
+    report_.mismatched.push_back({p.name, key, as_text(shape), text(target.shape())});
+    check(options_.strictness < Strictness::shapes, "model", directory_, ": ", key, " is ", as_text(shape),
+          ", the model wants ", target.shape());
+    return false;
+  }
+
+  // LayerScale multiplies the output of the linear layer before it: W' = diag(g) W, b' = g b.
+  void fold_scale(const Parameter& p) {
+    const size_t dot = p.name.rfind('.'), dense = p.name.rfind(".dense.");
+    if (dense == std::string::npos) return;
+    const auto at = keys_.find(p.name.substr(0, dense) + ".scale");
+    if (at == keys_.end()) return;
+    used_.insert(at->first);
+    const Tensor data = p.value.data(), scale = Tensor::empty({data.dim(0)}, data.dtype());
+    weights_.file_of(at->second).load_into(at->second, scale);
+    const int64_t width = p.name.substr(dot) == ".bias" ? 1 : data.dim(1);
+    dispatch(data, [&]<class T>(CpuContext, Type<T>) {
+      for (int64_t i = 0; i < data.numel(); ++i) data.data<T>()[i] *= scale.data<T>()[i / width];
+    });
+  }
+
+  void check_finite(const Parameter& p) const {
+    const Tensor data = p.value.data();
+    dispatch(data, [&]<class T>(CpuContext, Type<T>) {
+      // x * 0 is 0 for finite numbers and NaN for all others, and sums vectorise where tests do not.
+      T sum = 0;
+      for (const T value : data.values<T>()) sum += value * T(0);
+      check(sum == 0, "model", directory_, ": the tensor of ", p.name, " holds NaN or infinity");
+    });
+  }
+
+  static bool equal(const std::vector<int64_t>& a, const Shape& b) {
+    if (static_cast<int>(a.size()) != b.rank()) return false;
+    for (int i = 0; i < b.rank(); ++i)
+      if (a[static_cast<size_t>(i)] != b[i]) return false;
+    return true;
+  }
+
+  static std::string as_text(const std::vector<int64_t>& shape) {
+    std::string result = "(";
+    for (const int64_t dim : shape) result += (result.size() > 1 ? ", " : "") + std::to_string(dim);
+    return result + ")";
+  }
+
+  static std::string list(const std::vector<std::string>& names) {
+    std::string result;
+    for (size_t i = 0; i < std::min<size_t>(names.size(), 5); ++i) result += (i ? ", " : "") + names[i];
+    return names.size() > 5 ? text(result, " and ", names.size() - 5, " more") : result;
+  }
+
+  ParamStore& store_;
+  Weights weights_;
+  std::string directory_;
+  LoadOptions options_;
+  std::map<std::string, std::string> keys_;  // the files' keys by our names
+  std::set<std::string> used_;
+  LoadReport report_;
+};
+
 }  // namespace
 
 HubKey hub_key(const std::string& parameter, const Json& config) {
   const std::string type = model_type(config);
   const bool vision = parameter.starts_with("vision_model.");
-  HubKey result{unpack(parameter, vision ? "attention" : "self")};
+  HubKey result{unpack(parameter)};
   if (type == "vit" || type == "bert")
     for (std::string& key : result.keys) {
       const std::string part = vision ? "vision_model." : "text_model.";
@@ -145,60 +218,28 @@ void save_model_directory(const std::string& directory, const ParamStore& store,
 }
 
 std::string find_model_directory(const std::string& path) {
-  if (fs::exists(path + "/model.safetensors") || !fs::exists(path + "/model/model.safetensors")) return path;
-  return path + "/model";
+  return !Weights::exist(path) && Weights::exist(path + "/model") ? path + "/model" : path;
 }
 
 Json read_model_config(const std::string& directory) {
   const std::string path = directory + "/config.json";
-  check(fs::exists(path) && fs::exists(directory + "/model.safetensors"), "model", directory,
-        " is no model directory: it needs config.json and model.safetensors (a run keeps its model under RUN/model)");
-  return read_json(path);
+  check(Weights::exist(directory), "model", directory,
+        " is no model directory: it has no model.safetensors (a run keeps its model under RUN/model)");
+  Json config = fs::exists(path) ? read_json(path) : Json::object();
+  check(config.is_object(), "model", path, " holds no JSON object");
+  if (const Weights weights = Weights::open(directory); layout_of(weights) != Layout::hugging_face)
+    return foreign_config(weights, layout_of(weights), config, directory);
+  check(!config.empty(), "model", directory, " has no config.json");
+  return config;
 }
 
-LoadReport load_parameters(ParamStore& store, const std::string& directory, const std::string& prefix) {
+LoadReport load_parameters(ParamStore& store, const std::string& directory, const LoadOptions& options) {
   const Json config = read_model_config(directory);
   const std::string type = model_type(config);
   check(type == "vit" || type == "bert" || type == "vision-text-dual-encoder" || type == "duet-multimodal-classifier",
         "model", directory, ": model_type \"", type,
         "\" is not supported; vit, bert, vision-text-dual-encoder and duet-multimodal-classifier are");
-  const SafetensorsFile file = SafetensorsFile::open(directory + "/model.safetensors");
-  std::map<std::string, std::string> by_canonical;
-  for (const std::string& name : file.names()) by_canonical[canonical(name, type)] = name;
-  untie_decoder(by_canonical, file, config, directory);
-
-  LoadReport report;
-  std::set<std::string> used;
-  for (Parameter& p : store.parameters()) {
-    if (!p.name.starts_with(prefix)) continue;
-    const bool vision = p.name.starts_with("vision_model.");
-    const std::vector<std::string> keys = unpack(p.name, vision ? "attention" : "self");
-    std::vector<Tensor> parts;
-    std::vector<std::string> names;
-    for (const std::string& key : keys) {
-      const auto it = by_canonical.find(key);
-      if (it == by_canonical.end()) continue;
-      parts.push_back(file.load(it->second).to(store.dtype()));
-      names.push_back(it->second);
-      used.insert(key);
-    }
-    if (parts.empty()) {
-      report.missing.push_back(p.name);
-      continue;
-    }
-    check(parts.size() == keys.size(), "model", directory, ": ", p.name,
-          " needs all of query, key and value, the file has only ", names[0]);
-    for (size_t i = 0; i < parts.size(); ++i) {
-      const Tensor target = keys.size() == 1 ? p.value.data() : part_of(p.value.data(), i, keys.size());
-      check(parts[i].shape() == target.shape(), "model", directory, ": ", names[i], " is ", parts[i].shape(),
-            ", the model wants ", target.shape());
-      target.copy_from(parts[i]);
-    }
-    report.loaded.push_back(p.name);
-  }
-  for (const auto& [key, name] : by_canonical)
-    if (key.starts_with(prefix) && !used.contains(key) && !is_buffer(key)) report.unexpected.push_back(name);
-  return report;
+  return ParameterLoader(store, Weights::open(directory), config, directory, options).load();
 }
 
 }  // namespace duet::models

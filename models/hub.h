@@ -1,10 +1,12 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "duet/core/json.h"
 #include "duet/models/param_store.h"
+#include "duet/models/position_embedding.h"
 
 // Model directories in the Hugging Face layout: config.json, model.safetensors, vocab.txt, preprocessor_config.json.
 namespace duet::models {
@@ -27,19 +29,41 @@ void save_model_directory(const std::string& directory, const ParamStore& store,
 
 struct LoadReport {
   std::vector<std::string> loaded, missing;  // our parameters
-  std::vector<std::string> unexpected;       // the file's keys that nothing of ours took
+  std::vector<std::string> unexpected;       // the files' keys that nothing of ours took
+  struct Mismatch {
+    std::string parameter, key;
+    std::string found, wanted;  // shapes, as text
+  };
+  std::vector<Mismatch> mismatched;  // parameters whose tensor has another shape
 };
 
-// Loads parameters from a model directory by Hugging Face key. `prefix` selects our parameters, e.g. "vision_model";
-// those absent from the file keep their initial values and are reported as missing. A wrong shape is an Error.
-// Accepts single encoders, headed classifiers, masked-language models and dual encoders as sources, with the names of
-// old files (gamma, beta, position_ids) and those that Transformers 5 uses for ViT layers in memory.
-LoadReport load_parameters(ParamStore& store, const std::string& directory, const std::string& prefix = "");
+// What a loader makes an Error; each step includes those before it. All else is only reported.
+enum class Strictness {
+  report,    // nothing: a mismatched parameter keeps its initial values, as a missing one does
+  shapes,    // a tensor of the wrong shape
+  complete,  // a missing parameter
+  exact      // a key that nothing of ours takes (buffers apart)
+};
+
+struct LoadOptions {
+  std::string prefix = "";  // only our parameters that begin with it, e.g. "vision_model"
+  Strictness strictness = Strictness::shapes;
+  // How position embeddings of a ViT for another image size are fitted; without it they are a mismatch.
+  std::optional<Interpolation> positions = std::nullopt;
+};
+
+// Loads parameters from a model directory, straight from the mapped files into the store; those absent from the files
+// keep their initial values. NaN and infinity are an Error. Accepts single encoders, headed classifiers,
+// masked-language models, dual encoders and our own classifier, with the names of old files (gamma, beta, position_ids)
+// and those that Transformers 5 uses for ViT layers in memory, in shards or not; for ViT also the layouts of
+// torchvision and timm, whose LayerScale is folded into the linear layers before it.
+LoadReport load_parameters(ParamStore& store, const std::string& directory, const LoadOptions& options = {});
 
 // `path`, or `path`/model when only that holds weights: where a model is wanted, a run directory will do.
 std::string find_model_directory(const std::string& path);
 
-// Reads DIR/config.json; throws Error with what to do when DIR is no model directory.
+// DIR/config.json; for torchvision's and timm's layouts completed from the shapes of the tensors (see layouts.h).
+// Throws Error with what to do when DIR is no model directory.
 Json read_model_config(const std::string& directory);
 
 }  // namespace duet::models

@@ -25,11 +25,21 @@ void fill(const Tensor& data, Init init, RandomKey key) {
 
 Variable ParamStore::create(const std::string& name, const Shape& shape, Init init) {
   check(!contains(name), "parameters", name, " is created twice");
-  const Tensor data = Tensor::empty(shape, dtype_);
-  if (initialise_) fill(data, init, RandomKey{seed_, 0}.child("init").child(name));
   index_[name] = parameters_.size();
-  parameters_.push_back({name, Variable(data, true)});
+  parameters_.push_back({name, Variable(Tensor::empty(shape, dtype_), true), init});
+  if (initialise_) initialise(parameters_.back());
   return parameters_.back().value;
+}
+
+void ParamStore::initialise(Parameter& p) {
+  fill(p.value.data(), p.init, RandomKey{seed_, 0}.child("init").child(p.name));
+  if (p.init.zero_row >= 0) p.value.data().rows_view(p.init.zero_row, p.init.zero_row + 1).fill(0);
+  p.ready = true;
+}
+
+void ParamStore::initialise_rest() {
+  for (Parameter& p : parameters_)
+    if (!p.ready) initialise(p);
 }
 
 Variable& ParamStore::at(const std::string& name) {

@@ -12,7 +12,8 @@ namespace duet::models {
 // How a new parameter starts.
 struct Init {
   enum class Kind { constant, normal, uniform } kind = Kind::constant;
-  double value = 0;  // the constant, the standard deviation, or the bound of U(-value, value)
+  double value = 0;       // the constant, the standard deviation, or the bound of U(-value, value)
+  int64_t zero_row = -1;  // a row that starts at zero all the same, such as the padding token's
 
   static Init constant(double value) { return {Kind::constant, value}; }
   static Init normal(double deviation) { return {Kind::normal, deviation}; }
@@ -22,18 +23,23 @@ struct Init {
 struct Parameter {
   std::string name;
   Variable value;
+  Init init;
+  bool ready = false;  // has its initial or loaded values
 };
 
 // All parameters of a model, in creation order, reached by path. A parameter's initial values depend on the seed and
 // its name only, so adding another parameter does not change them.
 class ParamStore {
  public:
-  // With `initialise` false new parameters hold arbitrary values, for a model that is then loaded whole.
+  // With `initialise` false new parameters hold arbitrary values until they are loaded or initialise_rest is called:
+  // drawing 200 million numbers that a checkpoint then replaces takes longer than reading it.
   explicit ParamStore(uint64_t seed, DType dtype = DType::f32, bool initialise = true)
       : seed_(seed), dtype_(dtype), initialise_(initialise) {}
 
   // Throws Error when the name is taken.
   Variable create(const std::string& name, const Shape& shape, Init init);
+  // Gives every parameter that is not ready its initial values.
+  void initialise_rest();
   // Throws Error naming the path when there is none.
   Variable& at(const std::string& name);
   bool contains(const std::string& name) const { return index_.contains(name); }
@@ -47,6 +53,8 @@ class ParamStore {
   void freeze(const std::string& pattern);
 
  private:
+  void initialise(Parameter& parameter);
+
   uint64_t seed_;
   DType dtype_;
   bool initialise_;

@@ -105,7 +105,7 @@ class Embedder {
   }
 
   train::Processors processors_;
-  models::ParamStore store_{0};
+  models::ParamStore store_{0, DType::f32, false};
   std::optional<models::Vit> vit_;
   std::optional<models::Bert> bert_;
   std::optional<models::Linear> projection_;

@@ -1,11 +1,10 @@
 #include <filesystem>
 #include <iomanip>
 #include <iostream>
-#include <set>
 
 #include "duet/core/json.h"
-#include "duet/core/safetensors.h"
 #include "duet/models/hub.h"
+#include "duet/models/layouts.h"
 #include "duet/tools/commands.h"
 
 namespace duet::tools {
@@ -14,8 +13,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // {"file", "metadata", "parameters", "bytes", "tensors": [{"name", "dtype", "shape", "bytes"}]}
-Json describe_file(const std::string& path) {
-  const SafetensorsFile file = SafetensorsFile::open(path);
+Json describe_file(const SafetensorsFile& file) {
   Json tensors = Json::array();
   uint64_t bytes = 0, parameters = 0;
   for (const std::string& name : file.names()) {
@@ -28,28 +26,11 @@ Json describe_file(const std::string& path) {
   }
   Json metadata = Json::object();
   for (const auto& [key, value] : file.metadata()) metadata[key] = value;
-  return {{"file", path},
+  return {{"file", file.path()},
           {"metadata", metadata},
           {"parameters", parameters},
           {"bytes", bytes},
           {"tensors", std::move(tensors)}};
-}
-
-// A model directory's files in order: one, or the shards that the index names.
-std::vector<std::string> weight_files(const std::string& directory) {
-  const std::string whole = directory + "/model.safetensors", index = directory + "/model.safetensors.index.json";
-  if (fs::exists(whole)) return {whole};
-  check(fs::exists(index), "inspect", directory,
-        " is no model directory: it has no model.safetensors (a run keeps its model under RUN/model)");
-  const Json map = read_json(index).value("weight_map", Json::object());
-  std::set<std::string> shards;
-  for (const auto& [name, shard] : map.items()) {
-    check(shard.is_string() && fs::path(shard.get<std::string>()).filename() == shard.get<std::string>(), "inspect",
-          index, ": tensor ", name, " has no file name: ", shard.dump());
-    shards.insert(directory + "/" + shard.get<std::string>());
-  }
-  check(!shards.empty(), "inspect", index, " names no files in its weight_map");
-  return {shards.begin(), shards.end()};
 }
 
 Json describe(const std::string& path) {
@@ -58,20 +39,22 @@ Json describe(const std::string& path) {
   check(fs::exists(status), "inspect", path, ": no such file or directory");
   if (!fs::is_directory(status)) {
     check(fs::is_regular_file(status), "inspect", path, " is neither a file nor a directory");
-    const Json file = describe_file(path);
+    const Json file = describe_file(SafetensorsFile::open(path));
     return {{"path", path}, {"parameters", file["parameters"]}, {"bytes", file["bytes"]}, {"files", {file}}};
   }
   const std::string directory = models::find_model_directory(path);
   Json files = Json::array();
   uint64_t bytes = 0, parameters = 0;
-  for (const std::string& file : weight_files(directory)) {
+  const models::Weights weights = models::Weights::open(directory);
+  for (const SafetensorsFile& file : weights.files()) {
     files.push_back(describe_file(file));
     parameters += files.back()["parameters"].get<uint64_t>();
     bytes += files.back()["bytes"].get<uint64_t>();
   }
   Json result{{"path", path}};
-  const std::string config = directory + "/config.json";
-  if (fs::exists(config)) result["config"] = read_json(config);
+  // A folder with weights and no config can be looked at too, if not used.
+  if (fs::exists(directory + "/config.json") || models::layout_of(weights) != models::Layout::hugging_face)
+    result["config"] = models::read_model_config(directory);
   result["parameters"] = parameters;
   result["bytes"] = bytes;
   result["files"] = std::move(files);

@@ -277,7 +277,7 @@ Json part_config(const std::string& directory, bool vision) {
 }
 
 void load_part(models::ParamStore& store, const std::string& directory, const std::string& part) {
-  const models::LoadReport report = models::load_parameters(store, directory, part);
+  const models::LoadReport report = models::load_parameters(store, directory, {.prefix = part});
   check(!report.loaded.empty(), "finetune", directory, " has no weights for ", part);
   for (const std::string& name : report.missing)
     std::fprintf(stderr, "note: %s is not in %s and starts fresh\n", name.c_str(), directory.c_str());
@@ -331,10 +331,11 @@ FinetuneResult finetune(const StageConfig& config, const FinetuneParts& parts, d
   }
   model_config.labels = split.dataset.labels();
   model_config.head_dropout = std::max(0.0, config.dropout);
-  models::ParamStore store(config.options.seed);
+  models::ParamStore store(config.options.seed, DType::f32, false);
   models::Classifier model({store, ""}, model_config);
   if (!parts.vision_from.empty()) load_part(store, parts.vision_from, "vision_model");
   if (!parts.text_from.empty()) load_part(store, parts.text_from, "text_model");
+  store.initialise_rest();
 
   ClassifyTask task(store, model, config.options, split.training_samples);
   Json description = describe_run(config, "finetune", model_config.to_json(), split.description);
@@ -369,11 +370,10 @@ Json FinetuneResult::to_json() const {
 LoadedClassifier load_classifier(const std::string& directory) {
   LoadedClassifier c;
   c.config = models::ClassifierConfig::from_json(models::read_model_config(directory));
-  c.store = std::make_unique<models::ParamStore>(0);
+  c.store = std::make_unique<models::ParamStore>(0, DType::f32, false);
   c.model = std::make_unique<models::Classifier>(models::ParamScope(*c.store, ""), c.config);
-  const models::LoadReport report = models::load_parameters(*c.store, directory);
-  check(report.missing.empty(), "model", directory, ": weights are missing, e.g. ",
-        report.missing.empty() ? "" : report.missing[0]);
+  // Exact: a layer that we leave out (a representation layer before the head, say) would change the results.
+  models::load_parameters(*c.store, directory, {.strictness = models::Strictness::exact});
   c.processors = Processors::load(directory);
   c.processors.input.use_images = c.config.vision.has_value();
   c.processors.input.use_text = c.config.text.has_value();

@@ -315,7 +315,7 @@ TEST(Hub, LoadsOnePartByPrefix) {
   save_model_directory(directory / "dual", dual, config.to_json());
   const Classifier classifier({store, ""}, {small_vit(), small_bert(), {"a", "b"}, 0});
   const std::vector<double> words = values(store.at("text_model.embeddings.word_embeddings.weight").data());
-  const LoadReport report = load_parameters(store, directory / "dual", "vision_model");
+  const LoadReport report = load_parameters(store, directory / "dual", {.prefix = "vision_model"});
   EXPECT_EQ(report.missing, std::vector<std::string>());
   EXPECT_EQ(report.unexpected,
             (std::vector<std::string>{"vision_model.pooler.dense.bias", "vision_model.pooler.dense.weight"}));
@@ -378,7 +378,8 @@ TEST(Hub, RefusesWhatDoesNotFit) {
   EXPECT_CONTAINS(refusal(wrong, small_bert().to_json()), "encoder.layer.1.attention.self.key.bias is (7)");
   wrong = saved;
   wrong.erase("encoder.layer.1.attention.self.key.bias");
-  EXPECT_CONTAINS(refusal(wrong, small_bert().to_json()), "encoder.layer.1.attention.qkv.bias needs all of");
+  EXPECT_CONTAINS(refusal(wrong, small_bert().to_json()),
+                  "encoder.layer.1.attention.qkv.bias needs all of query, key and value, of which 2");
   EXPECT_CONTAINS(refusal(saved, Json{{"model_type", "roberta"}}), "model_type \"roberta\"");
   EXPECT_CONTAINS(message_of([&] { read_model_config(directory / "nowhere"); }), "nowhere is no model directory");
 }
