@@ -1,0 +1,156 @@
+#include "duet/models/weights.h"
+
+#include <gtest/gtest.h>
+
+#include "duet/core/file.h"
+#include "duet/models/hub.h"
+#include "duet/models/vit.h"
+#include "duet/tests/temporary_directory.h"
+#include "duet/tests/train/expect.h"
+
+namespace duet::models {
+namespace {
+
+using duet::testing::TemporaryDirectory;
+using train::message_of;
+
+Tensor filled(double value) {
+  return Tensor::full({2}, DType::f32, value);
+}
+
+class Shards : public ::testing::Test {
+ protected:
+  Shards() {
+    save_safetensors(directory_ / "one.safetensors", {{"a", filled(1)}, {"b", filled(2)}});
+    save_safetensors(directory_ / "two.safetensors", {{"c", filled(3)}});
+  }
+  std::string error_of(const std::string& index) {
+    write_file_atomically(directory_ / "model.safetensors.index.json", index);
+    return message_of([&] { Weights::open(directory_.path()); });
+  }
+  TemporaryDirectory directory_;
+};
+
+TEST_F(Shards, AreOneSetOfTensors) {
+  write_file_atomically(directory_ / "model.safetensors.index.json",
+                        R"({"metadata":{"total_size":24},"weight_map":{"a":"one.safetensors","b":"one.safetensors",)"
+                        R"("c":"two.safetensors"}})");
+  EXPECT_TRUE(Weights::exist(directory_.path()));
+  const Weights weights = Weights::open(directory_.path());
+  EXPECT_EQ(weights.names(), (std::vector<std::string>{"a", "b", "c"}));
+  EXPECT_EQ(weights.file_of("c").load("c").at(0), 3);
+  EXPECT_EQ(weights.files().size(), 2u);
+  EXPECT_CONTAINS(message_of([&] { weights.file_of("d"); }), "no tensor d");
+}
+
+TEST_F(Shards, TheIndexMustAgreeWithItsFiles) {
+  EXPECT_CONTAINS(error_of("{}"), "weight_map is missing");
+  EXPECT_CONTAINS(error_of(R"({"weight_map":{}})"), "weight_map is missing or empty");
+  EXPECT_CONTAINS(error_of(R"({"weight_map":{"a":7}})"), "must be a name within the directory");
+  EXPECT_CONTAINS(error_of(R"({"weight_map":{"a":"../one.safetensors"}})"), "must be a name within the directory");
+  EXPECT_CONTAINS(error_of(R"({"weight_map":{"a":"three.safetensors"}})"), "three.safetensors");
+  EXPECT_CONTAINS(error_of(R"({"weight_map":{"a":"two.safetensors"}})"), "tensor a is not in two.safetensors");
+  EXPECT_CONTAINS(error_of(R"({"weight_map":{"a":"one.safetensors","c":"one.safetensors"}})"),
+                  "tensor c is not in one.safetensors");
+  EXPECT_CONTAINS(error_of(R"({"weight_map":{"a":"one.safetensors","a":"two.safetensors"}})"), "occurs twice");
+  save_safetensors(directory_ / "two.safetensors", {{"a", filled(3)}, {"c", filled(3)}});
+  EXPECT_CONTAINS(error_of(R"({"weight_map":{"a":"one.safetensors","c":"two.safetensors"}})"), "tensor a is in ");
+}
+
+TEST_F(Shards, AModelLoadsFromThem) {
+  VitConfig config;
+  config.hidden_size = 4;
+  config.num_attention_heads = 2;
+  config.intermediate_size = 6;
+  config.num_hidden_layers = 1;
+  config.image_size = config.patch_size = 2;
+  ParamStore store(1), other(2, DType::f32, false);
+  const Vit vit({store, "vision_model"}, config, true), again({other, "vision_model"}, config, true);
+  const std::string model = directory_ / "model";
+  save_model_directory(model, store, config.to_json());
+  const SafetensorsFile whole = SafetensorsFile::open(model + "/model.safetensors");
+  std::vector<std::pair<std::string, Tensor>> parts[2];
+  Json map = Json::object();
+  for (const std::string& name : whole.names()) {
+    const size_t shard = map.size() % 2;
+    parts[shard].emplace_back(name, whole.load(name));
+    map[name] = shard == 0 ? "x.safetensors" : "y.safetensors";
+  }
+  save_safetensors(model + "/x.safetensors", parts[0]);
+  save_safetensors(model + "/y.safetensors", parts[1]);
+  write_file_atomically(model + "/model.safetensors.index.json", Json{{"weight_map", map}}.dump());
+  std::filesystem::remove(model + "/model.safetensors");
+  load_parameters(other, model, {.strictness = Strictness::exact});
+  for (const Parameter& p : store.parameters())
+    for (int64_t i = 0; i < p.value.data().numel(); ++i)
+      ASSERT_EQ(p.value.data().at(i), other.at(p.name).data().at(i)) << p.name;
+}
+
+TEST(LoadOptions, StrictnessIsTheCallersChoice) {
+  const TemporaryDirectory directory;
+  VitConfig small;
+  small.hidden_size = 4;
+  small.num_attention_heads = 2;
+  small.intermediate_size = 6;
+  small.num_hidden_layers = 1;
+  small.image_size = small.patch_size = 2;
+  VitConfig large = small;
+  large.intermediate_size = 7;
+  ParamStore store(1);
+  const Vit vit({store, "vision_model"}, small, false);
+  save_model_directory(directory / "small", store, small.to_json());
+
+  ParamStore wider(2);
+  const Vit mismatched({wider, "vision_model"}, large, false);
+  const LoadReport report = load_parameters(wider, directory / "small", {.strictness = Strictness::report});
+  ASSERT_EQ(report.mismatched.size(), 3u);
+  EXPECT_EQ(report.mismatched[0].key, "encoder.layer.0.intermediate.dense.weight");
+  EXPECT_EQ(report.mismatched[0].found, "(6, 4)");
+  EXPECT_EQ(report.mismatched[0].wanted, "(7, 4)");
+  EXPECT_EQ(report.loaded.size() + 3, wider.parameters().size());
+  EXPECT_CONTAINS(message_of([&] { load_parameters(wider, directory / "small"); }), "the model wants (7, 4)");
+
+  ParamStore pooled(3);
+  const Vit with_pooler({pooled, "vision_model"}, small, true);
+  EXPECT_EQ(load_parameters(pooled, directory / "small").missing.size(), 2u);
+  EXPECT_CONTAINS(
+      message_of([&] { load_parameters(pooled, directory / "small", {.strictness = Strictness::complete}); }),
+      "weights are missing: vision_model.pooler.dense.weight, vision_model.pooler.dense.bias");
+  save_model_directory(directory / "pooled", pooled, small.to_json());
+  EXPECT_EQ(load_parameters(store, directory / "pooled", {.strictness = Strictness::complete}).unexpected.size(), 2u);
+  EXPECT_CONTAINS(message_of([&] { load_parameters(store, directory / "pooled", {.strictness = Strictness::exact}); }),
+                  "no place for: pooler.dense.bias, pooler.dense.weight");
+}
+
+TEST(LoadOptions, WeightsThatAreNoNumbersAreRefused) {
+  const TemporaryDirectory directory;
+  VitConfig config;
+  config.hidden_size = config.num_attention_heads = 2;
+  config.intermediate_size = config.num_hidden_layers = 1;
+  config.image_size = config.patch_size = 2;
+  ParamStore store(1);
+  const Vit vit({store, "vision_model"}, config, false);
+  for (const double bad : {std::numeric_limits<double>::quiet_NaN(), -std::numeric_limits<double>::infinity()}) {
+    store.at("vision_model.layernorm.bias").data().fill(bad);
+    save_model_directory(directory / "bad", store, config.to_json());
+    EXPECT_CONTAINS(message_of([&] { load_parameters(store, directory / "bad"); }),
+                    "vision_model.layernorm.bias holds NaN or infinity");
+  }
+}
+
+// Values depend on seed and name only, so leaving the drawing until after a load changes nothing.
+TEST(ParamStoreRest, DrawsWhatNothingLoaded) {
+  VitConfig config;
+  config.hidden_size = config.num_attention_heads = 2;
+  config.intermediate_size = config.num_hidden_layers = 1;
+  config.image_size = config.patch_size = 2;
+  ParamStore now(5), later(5, DType::f32, false);
+  const Vit a({now, "vision_model"}, config, true), b({later, "vision_model"}, config, true);
+  later.initialise_rest();
+  for (const Parameter& p : now.parameters())
+    for (int64_t i = 0; i < p.value.data().numel(); ++i)
+      ASSERT_EQ(p.value.data().at(i), later.at(p.name).data().at(i)) << p.name;
+}
+
+}  // namespace
+}  // namespace duet::models
