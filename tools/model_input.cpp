@@ -5,10 +5,11 @@
 namespace duet::tools {
 
 Tensor image_input(const std::string& path, const train::InputConfig& input) {
-  const train::Image image =
-      train::load_fit_square_reference(path, input.image_size, input.fit, input.resample, input.decode);
+  train::check_output_size(input.steps, input.image_size);
+  const train::Image image = train::load_fitted_reference(path, input.steps, input.image_size, input.decode);
+  train::check_image_size(image, input.steps, input.image_size, path);
   const Tensor pixels = Tensor::empty({1, 3, input.image_size, input.image_size}, DType::f32);
-  train::to_chw(image, input.mean, input.deviation, pixels.data<float>());
+  train::to_chw(image, input.steps, pixels.data<float>());
   return pixels;
 }
 

@@ -84,7 +84,7 @@ void TrainingCommand::prepare() {
     throw UsageError(e.what());
   }
   if (threads > 0) set_threads(threads);
-  stage.input.fit = fit == "pad" ? train::Fit::pad : train::Fit::stretch;
+  stage.input.steps.fit = fit == "pad" ? train::Fit::pad : train::Fit::stretch;
   stage.input.on_bad_sample = on_bad_sample == "stop" ? train::BadSample::stop : train::BadSample::skip;
   if (max_pixels > 0) stage.input.decode.max_pixels = max_pixels;
   stage.size = train::preset_size(size);

@@ -109,8 +109,8 @@ Json Comparison::predictions(const FinetuneResult& result) const {
                {"predicted", dataset.labels().at(static_cast<size_t>(p.predicted))},
                {"probability", p.probability}};
     if (s.has_image()) {
-      const Image image = load_fit_square_reference(dataset.image_path(s), 96, Fit::pad, Resample::bicubic,
-                                                    config_.finetune.input.decode);
+      const Image image = load_fitted_reference(dataset.image_path(s), {.fit = Fit::pad, .resample = Resample::bicubic},
+                                                96, config_.finetune.input.decode);
       entry["image_png_base64"] = base64(encode_png(image));
     }
     list.push_back(entry);
@@ -296,7 +296,7 @@ Json CompareConfig::to_json() const {
           {"text_dropout", text_dropout.value_or(finetune.dropout)},
           {"joint_dropout", joint_dropout.value_or(finetune.dropout)},
           {"max_length", finetune.input.max_length},
-          {"fit", finetune.input.fit == Fit::pad ? "pad" : "stretch"},
+          {"fit", fit_name(finetune.input.steps.fit)},
           {"finetune", finetune.options.to_json()},
           {"pretrain_vision", vision.to_json()},
           {"pretrain_text", text.to_json()},

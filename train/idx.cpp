@@ -185,11 +185,9 @@ Image load_image_reference(const std::string& path, const DecodeOptions& options
   return load_image(path, options);
 }
 
-Image load_fit_square_reference(const std::string& path, int side, Fit fit, Resample resample,
-                                const DecodeOptions& options) {
-  if (const auto reference = parse_reference(path))
-    return fit_square(load_idx_image(*reference, options), side, fit, resample);
-  return load_fit_square(path, side, fit, resample, options);
+Image load_fitted_reference(const std::string& path, const ImageSteps& steps, int side, const DecodeOptions& options) {
+  if (const auto reference = parse_reference(path)) return fit_image(load_idx_image(*reference, options), steps, side);
+  return load_fitted(path, steps, side, options);
 }
 
 int64_t idx_cached_bytes() {

@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "duet/train/image.h"
+#include "duet/train/image_steps.h"
 
 namespace duet::train {
 
@@ -15,9 +15,9 @@ namespace duet::train {
 // truncated, damaged, too large, or has no image of that index.
 Image load_image_reference(const std::string& path, const DecodeOptions& options = {});
 
-// fit_square(load_image_reference(path), ...), bit for bit, without holding a large image whole: see load_fit_square.
-Image load_fit_square_reference(const std::string& path, int side, Fit fit, Resample resample,
-                                const DecodeOptions& options = {});
+// fit_image(load_image_reference(path), ...), bit for bit, without holding a large image whole: see load_fitted.
+Image load_fitted_reference(const std::string& path, const ImageSteps& steps, int side,
+                            const DecodeOptions& options = {});
 
 constexpr int64_t idx_cache_bytes = int64_t{256} << 20;
 constexpr int64_t idx_largest_file_bytes = int64_t{1} << 30;  // decompressed

@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <limits>
 #include <new>
 
@@ -52,18 +51,14 @@ Image oriented(const Image& image, int orientation) {
   return out;
 }
 
-using SizeRule = std::function<ImageInfo(ImageInfo)>;
-
 ImageInfo oriented_size(const ImageDecoder& decoder, int orientation) {
   if (transposes(orientation)) return {decoder.height(), decoder.width()};
   return {decoder.width(), decoder.height()};
 }
 
-// Decodes into a resize to the size that the rule gives for the oriented size, holding at most `limit` bytes besides
-// some rows.
-Image load_resized(const std::string& path, const DecodeOptions& options, int64_t limit, Resample resample,
-                   const SizeRule& rule) {
-  const auto decoder = open_image(path, options);
+// load_resized of an opened image.
+Image resized(const std::unique_ptr<ImageDecoder>& decoder, const std::string& path, const DecodeOptions& options,
+              int64_t limit, Resample resample, const SizeRule& rule) {
   const int width = decoder->width(), height = decoder->height();
   const int orientation = options.apply_orientation ? decoder->orientation() : 1;
   const bool whole = moves_rows(orientation);
@@ -73,6 +68,7 @@ Image load_resized(const std::string& path, const DecodeOptions& options, int64_
         needed >> 20, " MiB at once, more than the limit of ", limit >> 20,
         " MiB; store it upright and neither interlaced nor progressive, so that it can be read row by row");
   const ImageInfo size = oriented_size(*decoder, orientation), target = rule(size);
+  check_resized_bytes(size, target, limit, path);
   const ImageInfo streamed = whole ? ImageInfo{width, height} : target;
   try {
     RowResizer resizer(width, height, streamed.width, streamed.height, resample);
@@ -98,20 +94,6 @@ ImageInfo scaled_to(ImageInfo size, int side) {
   const double factor = static_cast<double>(side) / std::max(size.width, size.height);
   return {std::clamp(static_cast<int>(std::lround(size.width * factor)), 1, side),
           std::clamp(static_cast<int>(std::lround(size.height * factor)), 1, side)};
-}
-
-ImageInfo fitted_size(ImageInfo size, int side, Fit fit) {
-  return fit == Fit::stretch ? ImageInfo{side, side} : scaled_to(size, side);
-}
-
-Image centred_on_white(Image image, int side) {
-  if (image.width == side && image.height == side) return image;
-  const auto pitch = static_cast<size_t>(side) * 3, row = static_cast<size_t>(image.width) * 3;
-  const auto left = static_cast<size_t>((side - image.width) / 2), top = static_cast<size_t>((side - image.height) / 2);
-  Image out{side, side, std::vector<uint8_t>(pitch * static_cast<size_t>(side), 255)};
-  for (size_t y = 0; y < static_cast<size_t>(image.height); ++y)
-    std::memcpy(out.rgb.data() + (top + y) * pitch + left * 3, image.rgb.data() + y * row, row);
-  return out;
 }
 
 }  // namespace
@@ -144,12 +126,9 @@ int exif_orientation(const uint8_t* data, size_t size) {
   return 1;
 }
 
-std::unique_ptr<ImageDecoder> open_image(const std::string& path, const DecodeOptions& options) {
-  File file(std::fopen(path.c_str(), "rbe"));
-  check(file != nullptr, "image", path, ": cannot open: ", std::strerror(errno));
-  struct stat status {};
-  check(::fstat(::fileno(file.get()), &status) == 0, "image", path, ": cannot read: ", std::strerror(errno));
-  check(!S_ISDIR(status.st_mode), "image", path, ": is a directory, an image file was expected");
+namespace {
+
+std::unique_ptr<ImageDecoder> open_stream(File file, const std::string& path, const DecodeOptions& options) {
   uint8_t head[4] = {};
   const size_t n = std::fread(head, 1, sizeof head, file.get());
   check(!std::ferror(file.get()), "image", path, ": cannot read: ", std::strerror(errno));
@@ -165,14 +144,48 @@ std::unique_ptr<ImageDecoder> open_image(const std::string& path, const DecodeOp
   return decoder;
 }
 
+Image as_it_is(const std::unique_ptr<ImageDecoder>& decoder, const std::string& path, const DecodeOptions& options) {
+  return resized(decoder, path, options, std::numeric_limits<int64_t>::max(), Resample::bilinear,
+                 [](ImageInfo size) { return size; });
+}
+
+}  // namespace
+
+std::unique_ptr<ImageDecoder> open_image(const std::string& path, const DecodeOptions& options) {
+  File file(std::fopen(path.c_str(), "rbe"));
+  check(file != nullptr, "image", path, ": cannot open: ", std::strerror(errno));
+  struct stat status {};
+  check(::fstat(::fileno(file.get()), &status) == 0, "image", path, ": cannot read: ", std::strerror(errno));
+  check(!S_ISDIR(status.st_mode), "image", path, ": is a directory, an image file was expected");
+  return open_stream(std::move(file), path, options);
+}
+
+void check_resized_bytes(ImageInfo size, ImageInfo resized, int64_t limit, const std::string& path) {
+  check(resized.width <= limit / 3 / resized.height, "image", path, ": ", size.width, " x ", size.height,
+        " pixels become ", resized.width, " x ", resized.height, ", more than the limit of ", limit >> 20,
+        " MiB; crop the image or change the size in preprocessor_config.json");
+}
+
+Image load_resized(const std::string& path, const DecodeOptions& options, int64_t limit, Resample resample,
+                   const SizeRule& rule) {
+  return resized(open_image(path, options), path, options, limit, resample, rule);
+}
+
 ImageInfo read_image_info(const std::string& path, const DecodeOptions& options) {
   const auto decoder = open_image(path, options);
   return oriented_size(*decoder, options.apply_orientation ? decoder->orientation() : 1);
 }
 
 Image load_image(const std::string& path, const DecodeOptions& options) {
-  return load_resized(path, options, std::numeric_limits<int64_t>::max(), Resample::bilinear,
-                      [](ImageInfo size) { return size; });
+  return as_it_is(open_image(path, options), path, options);
+}
+
+Image decode_image(std::string_view bytes, const std::string& name, const DecodeOptions& options) {
+  check(!bytes.empty(), "image", name, ": the file is empty");
+  // Opened for reading, so the bytes stay as they are.
+  File file(::fmemopen(const_cast<char*>(bytes.data()), bytes.size(), "rb"));
+  check(file != nullptr, "image", name, ": cannot open: ", std::strerror(errno));
+  return as_it_is(open_stream(std::move(file), name, options), name, options);
 }
 
 Image load_image_at_most(const std::string& path, int max_side, Resample resample, const DecodeOptions& options) {
@@ -180,29 +193,6 @@ Image load_image_at_most(const std::string& path, int max_side, Resample resampl
   return load_resized(path, options, whole_image_limit_bytes, resample, [&](ImageInfo size) {
     return std::max(size.width, size.height) <= max_side ? size : scaled_to(size, max_side);
   });
-}
-
-Image load_fit_square(const std::string& path, int side, Fit fit, Resample resample, const DecodeOptions& options) {
-  check(side > 0, "image", path, ": the side must be positive, got ", side);
-  return centred_on_white(load_resized(path, options, whole_image_limit_bytes, resample,
-                                       [&](ImageInfo size) { return fitted_size(size, side, fit); }),
-                          side);
-}
-
-Image fit_square(const Image& image, int side, Fit fit, Resample resample) {
-  check(side > 0, "image", "fit_square: the side must be positive, got ", side);
-  check(image.width > 0 && image.height > 0, "image", "fit_square: the image is empty");
-  const ImageInfo size = fitted_size({image.width, image.height}, side, fit);
-  return centred_on_white(resize(image, size.width, size.height, resample), side);
-}
-
-void to_chw(const Image& image, std::span<const float, 3> mean, std::span<const float, 3> deviation, float* out) {
-  const size_t pixels = static_cast<size_t>(image.width) * static_cast<size_t>(image.height);
-  for (size_t c = 0; c < 3; ++c) {
-    float table[256];
-    for (int v = 0; v < 256; ++v) table[v] = (static_cast<float>(v * (1.0 / 255)) - mean[c]) / deviation[c];
-    for (size_t i = 0; i < pixels; ++i) out[c * pixels + i] = table[image.rgb[i * 3 + c]];
-  }
 }
 
 }  // namespace duet::train

@@ -1,8 +1,8 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace duet::train {
@@ -13,8 +13,12 @@ struct Image {
   std::vector<uint8_t> rgb;
 };
 
-enum class Resample { bilinear, bicubic };
-enum class Fit { pad, stretch };
+// The filters of Pillow, with its numbers, which preprocessor_config.json uses.
+enum class Resample { nearest = 0, lanczos = 1, bilinear = 2, bicubic = 3, box = 4, hamming = 5 };
+// How an image is brought to a size. `pad` keeps the aspect ratio and centres on white (an odd rest goes to the right
+// and the bottom), `stretch` ignores the ratio, `shortest_edge` scales until the shorter side has the wanted length,
+// `keep` leaves the size.
+enum class Fit { pad, stretch, shortest_edge, keep };
 
 struct DecodeOptions {
   int64_t max_pixels = 1'000'000'000;  // larger images are refused before a pixel is decoded
@@ -39,6 +43,8 @@ constexpr int64_t whole_image_limit_bytes = int64_t{256} << 20;
 ImageInfo read_image_info(const std::string& path, const DecodeOptions& options = {});
 
 Image load_image(const std::string& path, const DecodeOptions& options = {});
+// The same of a file's bytes; `name` stands for the path in errors.
+Image decode_image(std::string_view bytes, const std::string& name, const DecodeOptions& options = {});
 
 // The image with its longer side shrunk to `max_side`: each side becomes round(side * max_side / longer), at least 1;
 // a smaller image stays as it is. The result is that of resize(load_image(path), ...), bit for bit, but the image is
@@ -46,20 +52,9 @@ Image load_image(const std::string& path, const DecodeOptions& options = {});
 // impossible is refused when it needs more than whole_image_limit_bytes.
 Image load_image_at_most(const std::string& path, int max_side, Resample resample, const DecodeOptions& options = {});
 
-// fit_square(load_image(path), ...), bit for bit, within the memory of load_image_at_most.
-Image load_fit_square(const std::string& path, int side, Fit fit, Resample resample, const DecodeOptions& options = {});
-
 // Pillow's Image.resize of an RGB image, bit for bit (see image_resize.h).
 Image resize(const Image& image, int width, int height, Resample resample);
 
-// side x side pixels. `pad` keeps the aspect ratio and centres on white (an odd rest goes to the right and the bottom),
-// `stretch` ignores the ratio.
-Image fit_square(const Image& image, int side, Fit fit, Resample resample);
-
 std::string encode_png(const Image& image);
-
-// (3, height, width) floats, (value / 255 - mean) / deviation per channel, rounded as Hugging Face's ViTImageProcessor
-// does: the product with 1/255 in double, then float.
-void to_chw(const Image& image, std::span<const float, 3> mean, std::span<const float, 3> deviation, float* out);
 
 }  // namespace duet::train

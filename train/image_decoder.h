@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -38,6 +39,15 @@ std::unique_ptr<ImageDecoder> open_png(File file, const std::string& path, const
 std::unique_ptr<ImageDecoder> open_jpeg(File file, const std::string& path, const DecodeOptions& options);
 // Looks at the first bytes, and refuses images of more than max_pixels.
 std::unique_ptr<ImageDecoder> open_image(const std::string& path, const DecodeOptions& options);
+
+// From the size of an upright image to the size wanted.
+using SizeRule = std::function<ImageInfo(ImageInfo)>;
+// Decodes into a resize to the size that the rule gives, holding at most `limit` bytes besides some rows: of the
+// decoder, of the image when it must be turned, and of the result.
+Image load_resized(const std::string& path, const DecodeOptions& options, int64_t limit, Resample resample,
+                   const SizeRule& rule);
+// Throws Error, naming the path, when an image of the new size is larger than `limit` bytes.
+void check_resized_bytes(ImageInfo size, ImageInfo resized, int64_t limit, const std::string& path);
 
 // The orientation in a TIFF structure, as EXIF has it; 1 when there is none or it makes no sense.
 int exif_orientation(const uint8_t* data, size_t size);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numbers>
 
 #include "duet/core/error.h"
 
@@ -11,8 +12,26 @@ namespace {
 
 constexpr int32_t half = 1 << (resize_precision_bits - 1);
 
+double sinc(double x) {
+  if (x == 0) return 1;
+  x *= std::numbers::pi;
+  return std::sin(x) / x;
+}
+
+double box(double x) {
+  return x > -0.5 && x <= 0.5 ? 1 : 0;
+}
+
 double bilinear(double x) {
   return std::max(0.0, 1.0 - std::abs(x));
+}
+
+double hamming(double x) {
+  x = std::abs(x);
+  if (x == 0) return 1;
+  if (x >= 1) return 0;
+  x *= std::numbers::pi;
+  return std::sin(x) / x * (0.54f + 0.46f * std::cos(x));  // Pillow's constants are floats
 }
 
 double bicubic(double x) {
@@ -21,6 +40,44 @@ double bicubic(double x) {
   if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
   if (x < 2) return (((x - 5) * x + 8) * x - 4) * a;
   return 0;
+}
+
+double lanczos(double x) {
+  return -3 <= x && x < 3 ? sinc(x) * sinc(x / 3) : 0;
+}
+
+struct Filter {
+  double (*value)(double);
+  double support;  // zero outside [-support, support]
+};
+
+Filter filter_of(Resample resample) {
+  switch (resample) {
+    case Resample::lanczos:
+      return {lanczos, 3};
+    case Resample::bilinear:
+      return {bilinear, 1};
+    case Resample::bicubic:
+      return {bicubic, 2};
+    case Resample::box:
+      return {box, 0.5};
+    case Resample::hamming:
+      return {hamming, 1};
+    case Resample::nearest:
+      break;
+  }
+  fail("image", "resample ", static_cast<int>(resample), " has no filter");
+}
+
+// One input position each. Pillow adds up the steps, and the rounding errors of the sum decide at exact halves.
+AxisWeights nearest_weights(int from, int to) {
+  AxisWeights axis;
+  axis.weights.push_back(1 << resize_precision_bits);
+  const double scale = static_cast<double>(from) / to;
+  double position = scale * 0.5;
+  for (int i = 0; i < to; ++i, position += scale)
+    axis.windows.push_back({std::min(static_cast<int>(position), from - 1), 1, 0});
+  return axis;
 }
 
 uint8_t to_byte(int32_t sum) {
@@ -56,9 +113,10 @@ size_t most_open(const AxisWeights& axis) {
 }  // namespace
 
 AxisWeights axis_weights(int from, int to, Resample resample) {
-  const auto filter = resample == Resample::bilinear ? bilinear : bicubic;
+  if (resample == Resample::nearest) return nearest_weights(from, to);
+  const Filter filter = filter_of(resample);
   const double scale = static_cast<double>(from) / to, filter_scale = std::max(scale, 1.0);
-  const double support = (resample == Resample::bilinear ? 1.0 : 2.0) * filter_scale;
+  const double support = filter.support * filter_scale;
   const double inverse = 1.0 / filter_scale;  // Pillow multiplies by the rounded inverse
   AxisWeights axis;
   std::vector<double> values;
@@ -69,7 +127,7 @@ AxisWeights axis_weights(int from, int to, Resample resample) {
     values.clear();
     double sum = 0;
     for (int x = first; x < end; ++x) {
-      values.push_back(filter((x - centre + 0.5) * inverse));
+      values.push_back(filter.value((x - centre + 0.5) * inverse));
       sum += values.back();
     }
     axis.windows.push_back({first, end - first, axis.weights.size()});

@@ -33,7 +33,10 @@ SampleSource::SampleSource(const Dataset& dataset, std::vector<Sample> samples,
     check(missing == nullptr, "loader", directory_, ": sample ", s.id, " has no ", missing);
     if (config_.use_images) image_paths_.push_back(dataset.image_path(s));
   }
-  if (config_.use_images) cache_.resize(samples_.size());
+  if (config_.use_images) {
+    check_output_size(config_.steps, config_.image_size);
+    cache_.resize(samples_.size());
+  }
   if (!config_.use_text) return;
   check(tokenizer_ != nullptr, "loader", "texts are used but no vocabulary was given; pass --vocab FILE");
   ids_.resize(samples_.size());
@@ -46,8 +49,9 @@ SampleSource::SampleSource(const Dataset& dataset, std::vector<Sample> samples,
 
 Image SampleSource::decode(size_t sample) const {
   try {
-    return load_fit_square_reference(image_paths_[sample], config_.image_size, config_.fit, config_.resample,
-                                     config_.decode);
+    Image image = load_fitted_reference(image_paths_[sample], config_.steps, config_.image_size, config_.decode);
+    check_image_size(image, config_.steps, config_.image_size, image_paths_[sample]);
+    return image;
   } catch (const Error& e) {
     fail("loader", "sample ", samples_[sample].id, ": ", e.what());
   }
@@ -150,8 +154,7 @@ Batch Loader::make(int64_t number) {
     const int64_t side = input.image_size;
     batch.images = Tensor::empty({count, 3, side, side}, DType::f32);
     for (size_t i = 0; i < images.size(); ++i)
-      to_chw(images[i], input.mean, input.deviation,
-             batch.images.data<float>() + static_cast<int64_t>(i) * 3 * side * side);
+      to_chw(images[i], input.steps, batch.images.data<float>() + static_cast<int64_t>(i) * 3 * side * side);
   }
   if (input.use_labels) {
     batch.labels = Tensor::empty({count}, DType::i64);

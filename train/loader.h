@@ -10,7 +10,7 @@
 #include "duet/train/augment.h"
 #include "duet/train/batch.h"
 #include "duet/train/dataset.h"
-#include "duet/train/image.h"
+#include "duet/train/image_steps.h"
 #include "duet/train/tokenizer.h"
 
 namespace duet::train {
@@ -18,10 +18,8 @@ namespace duet::train {
 // How samples become tensors.
 struct InputConfig {
   bool use_images = true, use_text = true, use_labels = true;
-  int image_size = 64;
-  Fit fit = Fit::pad;
-  Resample resample = Resample::bilinear;
-  std::array<float, 3> mean{0.5f, 0.5f, 0.5f}, deviation{0.5f, 0.5f, 0.5f};
+  int image_size = 64;  // the model takes image_size x image_size pixels
+  ImageSteps steps;
   int max_length = 32;  // tokens, special ones included
   DecodeOptions decode;
   BadSample on_bad_sample = BadSample::stop;

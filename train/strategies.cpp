@@ -111,7 +111,7 @@ Json describe_run(const StageConfig& config, const char* stage, const Json& mode
           {"data", data},
           {"vocab", config.vocab},
           {"max_length", config.input.max_length},
-          {"fit", config.input.fit == Fit::pad ? "pad" : "stretch"},
+          {"fit", fit_name(config.input.steps.fit)},
           {"options", config.options.to_json()},
           {"model", model}};
 }
@@ -297,11 +297,7 @@ FinetuneResult finetune(const StageConfig& config, const FinetuneParts& parts, d
     model_config.vision = config.size.vision;
     if (!parts.vision_from.empty()) {
       model_config.vision = models::VitConfig::from_json(part_config(parts.vision_from, true));
-      const InputConfig theirs = Processors::load(parts.vision_from).input;
-      input.mean = theirs.mean;
-      input.deviation = theirs.deviation;
-      input.resample = theirs.resample;
-      input.fit = theirs.fit;
+      input.steps = Processors::load(parts.vision_from).input.steps;
     }
     set_dropout(*model_config.vision, config.dropout);
     input.image_size = static_cast<int>(model_config.vision->image_size);
@@ -376,6 +372,7 @@ LoadedClassifier load_classifier(const std::string& directory) {
   models::load_parameters(*c.store, directory, {.strictness = models::Strictness::exact});
   c.processors = Processors::load(directory);
   c.processors.input.use_images = c.config.vision.has_value();
+  if (c.config.vision) c.processors.input.image_size = static_cast<int>(c.config.vision->image_size);
   c.processors.input.use_text = c.config.text.has_value();
   if (c.config.text)
     c.processors.input.max_length =

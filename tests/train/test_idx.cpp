@@ -53,8 +53,8 @@ TEST_F(IdxTest, ReadsPlainAndCompressedFiles) {
     }
   }
   const std::string reference = path("a.idx#1");
-  EXPECT_EQ(load_fit_square_reference(reference, 5, Fit::pad, Resample::bilinear).rgb,
-            fit_square(load_image_reference(reference), 5, Fit::pad, Resample::bilinear).rgb);
+  EXPECT_EQ(load_fitted_reference(reference, {.fit = Fit::pad, .resample = Resample::bilinear}, 5).rgb,
+            fit_image(load_image_reference(reference), {.fit = Fit::pad, .resample = Resample::bilinear}, 5).rgb);
 }
 
 TEST_F(IdxTest, OrdinaryFilesAreNotReferences) {
@@ -62,8 +62,8 @@ TEST_F(IdxTest, OrdinaryFilesAreNotReferences) {
   for (const char* name : {"a.png", "picture#7", "b.idx#0", "c#x"}) {
     const std::string file = write(name, encode_png(image));
     EXPECT_EQ(load_image_reference(file).rgb, image.rgb) << name;
-    EXPECT_EQ(load_fit_square_reference(file, 5, Fit::pad, Resample::bilinear).rgb,
-              fit_square(image, 5, Fit::pad, Resample::bilinear).rgb);
+    EXPECT_EQ(load_fitted_reference(file, {.fit = Fit::pad, .resample = Resample::bilinear}, 5).rgb,
+              fit_image(image, {.fit = Fit::pad, .resample = Resample::bilinear}, 5).rgb);
   }
   write("b.idx", three_images());
   EXPECT_EQ(load_image_reference(path("b.idx#0")).width, 9);  // the file of that very name
@@ -118,8 +118,9 @@ TEST_F(IdxTest, TheCacheIsBounded) {
   constexpr int64_t size = 100'000'000;
   const std::string compressed = gz(idx_bytes(0x803, 10'000, 100, 100, std::string(size, '\7')));
   for (const char* name : {"a", "b", "c"}) {
-    EXPECT_EQ(load_fit_square_reference(write(name, compressed) + "#0", 4, Fit::pad, Resample::bilinear).rgb,
-              std::vector<uint8_t>(48, 7));
+    EXPECT_EQ(
+        load_fitted_reference(write(name, compressed) + "#0", {.fit = Fit::pad, .resample = Resample::bilinear}, 4).rgb,
+        std::vector<uint8_t>(48, 7));
     EXPECT_LE(idx_cached_bytes(), idx_cache_bytes);
     EXPECT_GE(idx_cached_bytes(), size);
   }

@@ -1,4 +1,4 @@
-#include "duet/train/image.h"
+#include "duet/train/image_steps.h"
 
 #include <zlib.h>
 
@@ -91,6 +91,15 @@ TEST_F(ImageTest, TellsFormatsApartByContent) {
   EXPECT_EQ(load_image(jpeg).rgb, load_image(fixture("grey.jpg")).rgb);
 }
 
+TEST_F(ImageTest, BytesDecodeAsTheirFile) {
+  for (const char* name : {"c6_d8_adam7.png", "exif6.jpg", "cmyk.jpg"})
+    EXPECT_EQ(decode_image(read_file(fixture(name)), name).rgb, load_image(fixture(name)).rgb) << name;
+  const std::string png = read_file(fixture("c2_d8.png"));
+  expect_error([&] { decode_image(png.substr(0, png.size() / 2), "half.png"); }, "half.png", "truncated");
+  expect_error([] { decode_image("", "none.png"); }, "none.png", "empty");
+  expect_error([&] { decode_image(png, "big.png", {.max_pixels = 100}); }, "big.png", "limit of 100");
+}
+
 TEST_F(ImageTest, EncodedPngsDecodeToTheSamePixels) {
   const Image image = test_pattern(37, 21);
   const Image back = load_image(write("a.png", encode_png(image)));
@@ -109,7 +118,8 @@ TEST_F(ImageTest, RowByRowLoadingGivesTheBitsOfTheWholeImage) {
     EXPECT_EQ(small.height, 43);  // 200 * 64 / 301 = 42.5
     EXPECT_EQ(small.rgb, resize(whole, 64, 43, resample).rgb);
     for (const Fit fit : {Fit::pad, Fit::stretch})
-      EXPECT_EQ(load_fit_square(file, 96, fit, resample).rgb, fit_square(whole, 96, fit, resample).rgb);
+      EXPECT_EQ(load_fitted(file, {.fit = fit, .resample = resample}, 96).rgb,
+                fit_image(whole, {.fit = fit, .resample = resample}, 96).rgb);
   }
   for (int orientation = 1; orientation <= 8; ++orientation) {
     const std::string rotated = fixture("exif" + std::to_string(orientation) + ".jpg");
@@ -135,19 +145,23 @@ TEST_F(ImageTest, LoadingAtMostNeverEnlarges) {
 
 TEST_F(ImageTest, FitSquarePadsWithWhiteOrStretches) {
   const Image grey{4, 2, std::vector<uint8_t>(24, 100)};
-  const Image padded = fit_square(grey, 7, Fit::pad, Resample::bilinear);  // 7 x 4, one row above, two below
+  const Image padded =
+      fit_image(grey, {.fit = Fit::pad, .resample = Resample::bilinear}, 7);  // 7 x 4, one row above, two below
   ASSERT_EQ(padded.rgb.size(), 147u);
   for (size_t y = 0; y < 7; ++y)
     for (size_t i = 0; i < 21; ++i) EXPECT_EQ(padded.rgb[y * 21 + i], y >= 1 && y <= 4 ? 100 : 255) << y;
   const Image tall{2, 4, std::vector<uint8_t>(24, 100)};
-  const Image columns = fit_square(tall, 4, Fit::pad, Resample::bicubic);
+  const Image columns = fit_image(tall, {.fit = Fit::pad, .resample = Resample::bicubic}, 4);
   for (size_t y = 0; y < 4; ++y)
     for (size_t x = 0; x < 4; ++x) EXPECT_EQ(columns.rgb[(y * 4 + x) * 3], x == 1 || x == 2 ? 100 : 255);
-  EXPECT_EQ(fit_square(grey, 7, Fit::stretch, Resample::bilinear).rgb, std::vector<uint8_t>(147, 100));
-  const Image needle = fit_square(Image{300, 1, std::vector<uint8_t>(900, 0)}, 5, Fit::pad, Resample::bilinear);
+  EXPECT_EQ(fit_image(grey, {.fit = Fit::stretch, .resample = Resample::bilinear}, 7).rgb,
+            std::vector<uint8_t>(147, 100));
+  const Image needle =
+      fit_image(Image{300, 1, std::vector<uint8_t>(900, 0)}, {.fit = Fit::pad, .resample = Resample::bilinear}, 5);
   EXPECT_EQ(needle.rgb[2 * 15], 0);  // still one pixel high
   EXPECT_EQ(needle.rgb[15], 255);
-  expect_error([&] { fit_square(grey, 0, Fit::pad, Resample::bilinear); }, "fit_square", "got 0");
+  expect_error([&] { fit_image(grey, {.fit = Fit::pad, .resample = Resample::bilinear}, 0); }, "size to resize to",
+               "got 0");
 }
 
 TEST_F(ImageTest, ToChwNormalisesPlanes) {
@@ -156,7 +170,7 @@ TEST_F(ImageTest, ToChwNormalisesPlanes) {
     for (const int c : {v, 255 - v, 7}) image.rgb.push_back(static_cast<uint8_t>(c));
   const std::array<float, 3> mean{0.5f, 0.485f, 0.f}, deviation{0.5f, 0.229f, 1.f};
   std::vector<float> out(768);
-  to_chw(image, mean, deviation, out.data());
+  to_chw(image, {.mean = mean, .deviation = deviation}, out.data());
   EXPECT_EQ(out[0], -1.f);
   EXPECT_EQ(out[255], 1.f);
   EXPECT_EQ(out[512], static_cast<float>(7 * (1.0 / 255)));

@@ -6,8 +6,8 @@
 
 #include "duet/core/memory.h"
 #include "duet/tests/train/test_image_files.h"
-#include "duet/train/image.h"
 #include "duet/train/image_decoder.h"
+#include "duet/train/image_steps.h"
 
 namespace duet::train {
 namespace {
@@ -138,7 +138,8 @@ TEST_F(BadImageTest, WhatCannotBeStreamedHasALimit) {
   const auto expect_refused = [&](const std::string& file, const std::string& reason) {
     expect_error([&] { load_image_at_most(file, 8, Resample::bilinear); }, file, reason);
     expect_error([&] { load_image_at_most(file, 8, Resample::bilinear); }, file, "more than the limit of 256 MiB");
-    expect_error([&] { load_fit_square(file, 8, Fit::pad, Resample::bilinear); }, file, "the limit of 256 MiB");
+    expect_error([&] { load_fitted(file, {.fit = Fit::pad, .resample = Resample::bilinear}, 8); }, file,
+                 "the limit of 256 MiB");
   };
   expect_refused(write("adam7.png", with_png_size(read_file(fixture("c2_d8_adam7.png")), 10000, 9000)),
                  "10000 x 9000 pixels in an interlaced or progressive file would need 257 MiB");

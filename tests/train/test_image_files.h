@@ -9,7 +9,7 @@
 
 #include "duet/core/error.h"
 #include "duet/core/file.h"
-#include "duet/train/image.h"
+#include "duet/train/image_steps.h"
 
 namespace duet::train {
 

@@ -5,7 +5,7 @@
 #include "duet/core/memory.h"
 #include "duet/tests/real_data.h"
 #include "duet/tests/train/test_image_files.h"
-#include "duet/train/image.h"
+#include "duet/train/image_steps.h"
 
 namespace duet::train {
 namespace {
@@ -48,7 +48,7 @@ TEST_F(ImageMemoryTest, MemoryGrowsWithRowsNotWithTheArea) {
   reset_peak_rss();
   const int64_t before = peak_rss_bytes();
   const Image small = load_image_at_most(path("large.png"), 256, Resample::bilinear);
-  const Image fitted = load_fit_square(path("large.png"), 64, Fit::pad, Resample::bicubic);
+  const Image fitted = load_fitted(path("large.png"), {.fit = Fit::pad, .resample = Resample::bicubic}, 64);
   EXPECT_LT(peak_rss_bytes() - before, bound);
 
   Image whole{side, side, {}};

@@ -81,7 +81,7 @@ TEST_F(Strategies, PretrainVision) {
   EXPECT_TRUE(c.config.vision && !c.config.text);
   EXPECT_EQ(c.config.labels, (std::vector<std::string>{"a", "b", "c"}));
   EXPECT_EQ(c.processors.input.image_size, 16);
-  EXPECT_EQ(c.processors.input.fit, Fit::pad);
+  EXPECT_EQ(c.processors.input.steps.fit, Fit::pad);
   const Json config = read_json(directory_ / "vision/config.json");
   EXPECT_EQ(config.at("stage"), "pretrain vision");
   EXPECT_EQ(config.at("data")[0].at("train"), 20);
@@ -141,7 +141,7 @@ TEST_F(Strategies, WholeStartsFromTheJointModel) {
 
 TEST_F(Strategies, ComponentCombinesTheParts) {
   StageConfig vision = stage("vision"), text = stage("mlm");
-  vision.input.fit = Fit::stretch;  // the fine-tuned model must prepare images as its encoder learned them
+  vision.input.steps.fit = Fit::stretch;  // the fine-tuned model must prepare images as its encoder learned them
   text.options.mask_probability = 0.4;
   pretrain_vision(vision);
   pretrain_text(text, "mlm");
@@ -151,7 +151,7 @@ TEST_F(Strategies, ComponentCombinesTheParts) {
       finetune(s, {.vision_from = directory_ / "vision/model", .text_from = directory_ / "mlm/model"});
   EXPECT_GT(expect_same("component", "vision_model.", "vision", "vit."), 20);
   EXPECT_GT(expect_same("component", "text_model.", "mlm", "bert."), 20);
-  EXPECT_EQ(load_classifier(directory_ / "component/model").processors.input.fit, Fit::stretch);
+  EXPECT_EQ(load_classifier(directory_ / "component/model").processors.input.steps.fit, Fit::stretch);
   EXPECT_EQ(result.test.at("labels").size(), 3u);
 
   StageConfig frozen = stage("frozen");
@@ -159,6 +159,23 @@ TEST_F(Strategies, ComponentCombinesTheParts) {
   finetune(frozen, {.vision_from = directory_ / "vision/model", .text_from = directory_ / "mlm/model"});
   EXPECT_GT(expect_same("frozen", "vision_model.", "vision", "vit."), 20);
   EXPECT_FALSE(same_bits(weights("frozen").load("classifier.weight"), weights("component").load("classifier.weight")));
+}
+
+TEST_F(Strategies, EncodersBringTheirImageProcessor) {
+  pretrain_vision(stage("vision"));
+  const std::string vision = directory_ / "vision/model";
+  const auto finetune_with = [&](const std::string& processor) {
+    write_file_atomically(vision + "/preprocessor_config.json", processor);
+    finetune(stage("image-only"), {.text = false, .vision_from = vision});
+  };
+  finetune_with(R"({"image_processor_type": "CLIPImageProcessor", "size": 20, "crop_size": 16, "resample": 1})");
+  const InputConfig input = load_classifier(directory_ / "image-only/model").processors.input;
+  EXPECT_EQ(input.image_size, 16);
+  EXPECT_EQ(input.steps.fit, Fit::shortest_edge);
+  EXPECT_EQ(input.steps.shortest_edge, 20);
+  EXPECT_EQ(input.steps.resample, Resample::lanczos);
+  EXPECT_CONTAINS(message_of([&] { finetune_with(R"({"size": 24})"); }), "24 x 24 pixels, but the model takes 16 x 16");
+  EXPECT_CONTAINS(message_of([&] { finetune_with(R"({"size": {"height": 16, "width": 8}})"); }), "8 x 16 pixels");
 }
 
 TEST_F(Strategies, BaselinesUseOnePart) {
