@@ -75,12 +75,20 @@ void add_compare_command(CLI::App& app) {
   command->add_option("--text-objective", c->compare.text_objective, "label or mlm")
       ->capture_default_str()
       ->check(CLI::IsMember({"label", "mlm"}));
+  command->add_option("--vision", c->compare.vision_from,
+                      "component: take this pretrained vision model instead of pretraining one");
+  command->add_option("--text", c->compare.text_from,
+                      "component: take this pretrained text model instead of pretraining one");
+  command->add_option("--joint", c->compare.joint_from,
+                      "whole: take this jointly pretrained model instead of pretraining one");
   command->add_flag("--keep-checkpoints", c->compare.keep_checkpoints, "Keep the checkpoints of finished parts");
   add_stage_options(*command, "vision", "vision pretraining", c->compare.vision, c->compare.vision_dropout);
   add_stage_options(*command, "text", "text pretraining", c->compare.text, c->compare.text_dropout);
   add_stage_options(*command, "joint", "joint pretraining", c->compare.joint, c->compare.joint_dropout);
   c->add_to(*command);
   command->callback([c] {
+    for (std::string* source : {&c->compare.vision_from, &c->compare.text_from, &c->compare.joint_from})
+      if (!source->empty()) *source = models::find_model_directory(*source);
     c->prepare();
     c->stage.data = {c->data};
     c->compare.finetune = c->stage;

@@ -13,8 +13,9 @@ struct FinetuneCommand : TrainingCommand {
   double fraction = 1;
 };
 
-// Which parts a strategy has and where they start; missing or surplus options are errors, never ignored.
-train::FinetuneParts parts_of(const FinetuneCommand& c) {
+// Which parts a strategy has and, in c.stage.from, where they start; missing or surplus options are errors, never
+// ignored.
+train::FinetuneParts parts_of(FinetuneCommand& c) {
   const auto refuse = [&](const std::string& value, const char* option) {
     check_usage(value.empty(), "finetune", option, " does not go with --strategy ", c.strategy);
   };
@@ -23,7 +24,7 @@ train::FinetuneParts parts_of(const FinetuneCommand& c) {
     check_usage(!c.joint.empty(), "finetune", "--strategy whole needs --joint DIR, a jointly pretrained model");
     refuse(c.vision, "--vision");
     refuse(c.text_model, "--text");
-    parts.vision_from = parts.text_from = models::find_model_directory(c.joint);
+    c.stage.from.vision = c.stage.from.text = models::find_model_directory(c.joint);
     return parts;
   }
   refuse(c.joint, "--joint");
@@ -43,8 +44,8 @@ train::FinetuneParts parts_of(const FinetuneCommand& c) {
     check_usage(false, "finetune", "unknown --strategy \"", c.strategy,
                 "\"; use whole, component, image-only, text-only or concat-scratch");
   }
-  if (!c.vision.empty()) parts.vision_from = models::find_model_directory(c.vision);
-  if (!c.text_model.empty()) parts.text_from = models::find_model_directory(c.text_model);
+  if (!c.vision.empty()) c.stage.from.vision = models::find_model_directory(c.vision);
+  if (!c.text_model.empty()) c.stage.from.text = models::find_model_directory(c.text_model);
   return parts;
 }
 
@@ -58,9 +59,13 @@ void add_finetune_command(CLI::App& app) {
       ->required();
   command->add_option("--data", c->data, "Dataset directory of the task")->required();
   command->add_option("--out", c->stage.out, "Run directory to write")->required();
-  command->add_option("--joint", c->joint, "Jointly pretrained model directory (strategy whole)");
-  command->add_option("--vision", c->vision, "Pretrained vision model directory");
-  command->add_option("--text", c->text_model, "Pretrained text model directory");
+  command->add_option("--joint", c->joint,
+                      "Jointly pretrained model directory, a run's or a VisionTextDualEncoder (strategy whole)");
+  command->add_option(
+      "--vision", c->vision,
+      "Pretrained vision model directory: a run's, or ViT as Transformers, torchvision or timm save it");
+  command->add_option("--text", c->text_model,
+                      "Pretrained text model directory: a run's, or BERT as Transformers saves it");
   command->add_option("--fraction", c->fraction, "Share of the training labels to use, per class")
       ->capture_default_str();
   c->add_to(*command);

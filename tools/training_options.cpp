@@ -15,6 +15,16 @@ void TrainingCommand::add_to(CLI::App& command) {
       ->capture_default_str();
   command.add_option("--vision-config", vision_config, "JSON file with ViT settings, instead of --size");
   command.add_option("--text-config", text_config, "JSON file with BERT settings, instead of --size");
+  command
+      .add_option("--image-size", stage.from.image_size,
+                  "Side of the images of a pretrained vision encoder, whose position embeddings are resampled; 0 = its "
+                  "own")
+      ->capture_default_str()
+      ->check(not_negative);
+  command
+      .add_option("--interpolation", interpolation,
+                  "How --image-size resamples positions: hf (as Transformers) or timm (antialiased)")
+      ->capture_default_str();
   command.add_option("--vocab", stage.vocab, "WordPiece vocabulary for a text encoder from scratch (see duet vocab)");
   command.add_flag("--resume", stage.resume,
                    "Continue from the newest good checkpoint under --out, or start if there is none");
@@ -69,6 +79,8 @@ void TrainingCommand::check_values() const {
   parse_device(device);
   check(dtype == "float32", "options", "--dtype ", dtype, " is not available for training on the CPU; use float32");
   check(fit == "pad" || fit == "stretch", "options", "--fit ", fit, ": use pad or stretch");
+  check(interpolation == "hf" || interpolation == "timm", "options", "--interpolation ", interpolation,
+        ": use hf or timm");
   check(on_bad_sample == "stop" || on_bad_sample == "skip", "options", "--on-bad-sample ", on_bad_sample,
         ": use stop or skip");
   check(threads >= 0 && threads <= 4096, "options", "--threads ", threads, ": must be in [0, 4096]");
@@ -87,6 +99,7 @@ void TrainingCommand::prepare() {
   stage.input.steps.fit = fit == "pad" ? train::Fit::pad : train::Fit::stretch;
   stage.input.on_bad_sample = on_bad_sample == "stop" ? train::BadSample::stop : train::BadSample::skip;
   if (max_pixels > 0) stage.input.decode.max_pixels = max_pixels;
+  stage.from.positions = interpolation == "timm" ? models::Interpolation::timm : models::Interpolation::hugging_face;
   stage.size = train::preset_size(size);
   if (!vision_config.empty()) stage.size.vision = models::VitConfig::from_json(read_json(vision_config));
   if (!text_config.empty()) stage.size.text = models::BertConfig::from_json(read_json(text_config));

@@ -9,6 +9,7 @@
 
 #include "duet/core/file.h"
 #include "duet/core/hash.h"
+#include "duet/models/weights.h"
 #include "duet/train/idx.h"
 #include "duet/train/interrupt.h"
 #include "duet/train/report.h"
@@ -69,6 +70,10 @@ StageConfig Comparison::stage(const std::string& name, const std::string& data, 
 }
 
 std::string Comparison::pretrained(const std::string& which, uint64_t seed, Json& stages) {
+  const std::string& given = which == "vision" ? config_.vision_from
+                             : which == "text" ? config_.text_from
+                                               : config_.joint_from;
+  if (!given.empty()) return given;
   if (config_.share_pretraining) seed = config_.finetune.options.seed;
   const std::string name =
       "pretrain/" + which + (config_.share_pretraining ? "-shared" : "-seed" + std::to_string(seed));
@@ -126,12 +131,12 @@ Json Comparison::cell(const std::string& method, uint64_t seed, double fraction)
   FinetuneParts parts;
   parts.image = method != "text-only";
   parts.text = method != "image-only";
-  if (method == "whole") parts.vision_from = parts.text_from = pretrained("joint", seed, stages);
+  StageConfig s = stage(name, "", config_.finetune.options, seed);
+  if (method == "whole") s.from.vision = s.from.text = pretrained("joint", seed, stages);
   if (method == "component") {
-    parts.vision_from = pretrained("vision", seed, stages);
-    parts.text_from = pretrained("text", seed, stages);
+    s.from.vision = pretrained("vision", seed, stages);
+    s.from.text = pretrained("text", seed, stages);
   }
-  const StageConfig s = stage(name, "", config_.finetune.options, seed);
   const FinetuneResult result = finetune(s, parts, fraction);
   check(!result.test.is_null(), "compare", config_.finetune.data[0], " has no test split; a comparison needs one");
   stages.push_back(cost("finetune", result.training, false));
@@ -181,8 +186,28 @@ Json Comparison::fingerprints() const {
     if (!directory.empty() && !result.contains(directory))
       result[directory] = text(
           std::hex, Dataset::open(directory, {.on_bad_sample = config_.finetune.input.on_bad_sample}).fingerprint());
+  // A model directory counts by its weights' headers and its config: enough to tell models apart, and quick.
+  const auto add_model = [&](const std::string& directory) {
+    if (directory.empty()) return;
+    std::string identity = models::read_model_config(directory).dump();
+    const models::Weights weights = models::Weights::open(directory);
+    for (const std::string& tensor : weights.names())
+      identity += tensor + std::string(weights.file_of(tensor).bytes(tensor).substr(0, 64));
+    result[directory] = text(std::hex, fnv1a64(identity));
+  };
+  if (uses("whole")) add_model(config_.joint_from);
+  if (uses("component")) {
+    add_model(config_.vision_from);
+    add_model(config_.text_from);
+  }
   const std::string& vocab = config_.finetune.vocab;
-  if (methods() == std::vector<std::string>{"image-only"}) return result;
+  // Whether a text encoder starts from scratch somewhere.
+  const auto all = methods();
+  if (std::all_of(all.begin(), all.end(), [&](const std::string& m) {
+        return m == "image-only" || (m == "whole" && !config_.joint_from.empty()) ||
+               (m == "component" && !config_.text_from.empty());
+      }))
+    return result;
   check(!vocab.empty(), "compare", "the text encoders need a vocabulary: pass --vocab FILE (duet vocab makes one)");
   Tokenizer::from_vocab_file(vocab, {});
   result[vocab] = text(std::hex, fnv1a64(read_file(vocab)));
@@ -200,7 +225,7 @@ void Comparison::check_same_settings(const Json& fingerprints) const {
     const Json before = read_json(path);
     for (const auto& [key, value] : now.items())
       check(key == "seeds" || key == "fractions" || key == "methods" || key == "fingerprints" ||
-                before.value(key, Json()) == value,
+                before.value(key, Json()) == value || (value == "" && !before.contains(key)),
             "compare", config_.out, " was started with another \"", key, "\": ", before.value(key, Json()).dump(),
             ", now ", value.dump(), "; repeat the settings or use another --out");
     const Json known = before.value("fingerprints", Json::object());
@@ -289,6 +314,9 @@ Json CompareConfig::to_json() const {
           {"text_data", text_data},
           {"joint_data", joint_data},
           {"text_objective", text_objective},
+          {"vision_from", vision_from},
+          {"text_from", text_from},
+          {"joint_from", joint_from},
           {"vocab", finetune.vocab},
           {"size", finetune.size.to_json()},
           {"dropout", finetune.dropout},

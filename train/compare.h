@@ -17,6 +17,8 @@ struct CompareConfig {
   // Stage 1. An empty data directory means the task's own training split.
   std::string vision_data, text_data, joint_data;
   std::string text_objective = "label";
+  // Model directories that take the place of a first stage; empty = pretrain.
+  std::string vision_from, text_from, joint_from;
   TrainOptions vision, text, joint;
   // Dropout of a first stage; none = that of fine-tuning. Scarce labels often want more of it than plentiful ones.
   std::optional<double> vision_dropout, text_dropout, joint_dropout;

@@ -7,6 +7,7 @@ namespace duet::train {
 namespace {
 
 constexpr int largest_side = 65536;
+constexpr std::array imagenet_mean{0.485f, 0.456f, 0.406f}, imagenet_deviation{0.229f, 0.224f, 0.225f};
 
 // What an absent key means depends on the class.
 struct Defaults {
@@ -171,6 +172,37 @@ ImageSteps read_image_processor(const Json& config, const std::string& source) {
   }
   for (const float d : steps.deviation) check(d > 0, "processor", source, ": image_std must be positive, got ", d);
   check_finite(steps, source);
+  return steps;
+}
+
+ImageSteps read_timm_processor(const Json& pretrained_cfg, const std::string& source) {
+  check(pretrained_cfg.is_object(), "processor", source, ": pretrained_cfg must be an object");
+  const auto input = json_get(pretrained_cfg, "input_size", std::vector<int64_t>{3, 224, 224});
+  check(input.size() == 3 && input[0] == 3 && input[1] == input[2] && input[1] >= 1 && input[1] <= largest_side,
+        "processor", source, ": input_size must be three channels and two equal sides");
+  const auto mode = json_get<std::string>(pretrained_cfg, "crop_mode", "center");
+  check(mode == "center", "processor", source, ": crop_mode \"", mode, "\" is not supported; center is");
+  const double part = json_get(pretrained_cfg, "crop_pct", 0.875);
+  check(part > 0 && part <= 1, "processor", source, ": crop_pct must be in (0, 1], got ", part);
+  const auto side = static_cast<int>(input[1]);
+  ImageSteps steps;
+  steps.fit = Fit::shortest_edge;
+  steps.shortest_edge = static_cast<int>(std::floor(side / part));
+  steps.crop = ImageInfo{side, side};
+  steps.resample = read_resample(json_get<std::string>(pretrained_cfg, "interpolation", "bicubic"), source);
+  steps.mean = read_triple(pretrained_cfg, "mean", imagenet_mean, source);
+  steps.deviation = read_triple(pretrained_cfg, "std", imagenet_deviation, source);
+  return steps;
+}
+
+ImageSteps torchvision_processor(int side) {
+  ImageSteps steps;
+  steps.fit = Fit::shortest_edge;
+  steps.shortest_edge = static_cast<int>(std::lround(side * 256.0 / 224));
+  steps.crop = ImageInfo{side, side};
+  steps.resample = Resample::bilinear;
+  steps.mean = imagenet_mean;
+  steps.deviation = imagenet_deviation;
   return steps;
 }
 

@@ -13,6 +13,14 @@ namespace duet::train {
 // Images always become RGB, whatever do_convert_rgb says: the classes that leave it off fail for anything else.
 ImageSteps read_image_processor(const Json& config, const std::string& source);
 
+// What timm's evaluation transform does, from the pretrained_cfg in its config.json: the shorter side to
+// floor(side / crop_pct), then the middle.
+ImageSteps read_timm_processor(const Json& pretrained_cfg, const std::string& source);
+
+// What torchvision's ImageNet weights (V1) of a model for `side` pixels expect: the shorter side to side * 256 / 224,
+// bilinear, then the middle, with ImageNet's mean and deviation.
+ImageSteps torchvision_processor(int side);
+
 // The file that read_image_processor turns into these steps again; `side` is the size of pad and stretch where the
 // steps name none.
 Json write_image_processor(const ImageSteps& steps, int side);

@@ -108,6 +108,20 @@ Image centre_crop(const Image& image, ImageInfo size) {
   return placed(image, size, -floor_half(image.width - size.width), -floor_half(image.height - size.height), 0);
 }
 
+ImageSteps steps_of_size(ImageSteps steps, int side) {
+  if (steps.crop) {
+    const double factor = static_cast<double>(side) / std::min(steps.crop->width, steps.crop->height);
+    const auto scaled = [&](int length) { return static_cast<int>(std::lround(length * factor)); };
+    if (steps.size) steps.size = ImageInfo{scaled(steps.size->width), scaled(steps.size->height)};
+    steps.shortest_edge = scaled(steps.shortest_edge);
+    steps.crop = ImageInfo{side, side};
+  } else {
+    if (steps.size) steps.size = ImageInfo{side, side};
+    if (steps.shortest_edge > 0) steps.shortest_edge = side;
+  }
+  return steps;
+}
+
 Image fit_image(const Image& image, const ImageSteps& steps, int side) {
   check_side(steps, side);
   check(image.width > 0 && image.height > 0, "image", "the image to resize is empty");

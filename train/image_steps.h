@@ -27,6 +27,9 @@ const char* resample_name(Resample resample);
 // The size of every result, or nothing when it depends on the image. `side` is the model's own size.
 std::optional<ImageInfo> output_size(const ImageSteps& steps, int side);
 
+// The same steps for a model of `side` x `side` pixels: sizes keep their proportions.
+ImageSteps steps_of_size(ImageSteps steps, int side);
+
 // The image after resize and crop.
 Image fit_image(const Image& image, const ImageSteps& steps, int side);
 

@@ -4,9 +4,35 @@
 #include <filesystem>
 
 #include "duet/core/file.h"
+#include "duet/models/hub.h"
+#include "duet/models/layouts.h"
+#include "duet/models/vit.h"
 #include "duet/train/image_processor.h"
 
 namespace duet::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+// How a model directory wants its images prepared; nothing when it takes none.
+std::optional<ImageSteps> find_image_steps(const std::string& directory) {
+  const std::string path = directory + "/preprocessor_config.json";
+  if (fs::exists(path)) return read_image_processor(read_json(path), path);
+  if (!models::Weights::exist(directory)) return std::nullopt;
+  const Json config = models::read_model_config(directory);
+  if (config.contains("pretrained_cfg"))
+    return read_timm_processor(config["pretrained_cfg"], directory + "/config.json");
+  const bool vit = json_get<std::string>(config, "model_type", "") == "vit";
+  if (!vit && !config.contains("vision_config")) return std::nullopt;
+  const auto side = static_cast<int>(models::VitConfig::from_json(vit ? config : config["vision_config"]).image_size);
+  const bool torchvision = models::layout_of(models::Weights::open(directory)) == models::Layout::torchvision;
+  std::fprintf(stderr, "note: %s has no preprocessor_config.json; images are prepared as %s does by default\n",
+               directory.c_str(), torchvision ? "torchvision" : "ViTImageProcessor");
+  return torchvision ? torchvision_processor(side) : steps_of_size(read_image_processor(Json::object(), path), side);
+}
+
+}  // namespace
+
 void Processors::save(const std::string& directory) const {
   if (input.use_text && tokenizer) {
     tokenizer->save(directory, input.max_length);
@@ -19,19 +45,18 @@ void Processors::save(const std::string& directory) const {
 
 Processors Processors::load(const std::string& directory) {
   Processors p;
-  p.input.use_text =
-      std::filesystem::exists(directory + "/vocab.txt") || std::filesystem::exists(directory + "/tokenizer.json");
-  p.input.use_images = std::filesystem::exists(directory + "/preprocessor_config.json");
+  p.input.use_text = fs::exists(directory + "/vocab.txt") || fs::exists(directory + "/tokenizer.json");
   if (p.input.use_text) {
     p.tokenizer = std::make_shared<const Tokenizer>(Tokenizer::from_directory(directory));
     // Hugging Face writes 1e30 for "no limit"; the model's positions are the limit then.
     const std::string path = directory + "/tokenizer_config.json";
-    const double longest = std::filesystem::exists(path) ? json_get(read_json(path), "model_max_length", 512.0) : 512.0;
+    const double longest = fs::exists(path) ? json_get(read_json(path), "model_max_length", 512.0) : 512.0;
     p.input.max_length = static_cast<int>(std::clamp(longest, 3.0, 512.0));
   }
-  if (p.input.use_images) {
-    const std::string path = directory + "/preprocessor_config.json";
-    p.input.steps = read_image_processor(read_json(path), path);
+  const std::optional<ImageSteps> steps = find_image_steps(directory);
+  p.input.use_images = steps.has_value();
+  if (steps) {
+    p.input.steps = *steps;
     // A model says its own size later; most processors make images of one.
     if (const auto size = output_size(p.input.steps, p.input.image_size)) p.input.image_size = size->height;
   }

@@ -17,24 +17,6 @@ void set_size(EncoderSize& c, int64_t width, int64_t layers, int64_t heads) {
   c.intermediate_size = 4 * width;
 }
 
-template <class EncoderSize>
-void set_dropout(EncoderSize& c, double dropout) {
-  if (dropout < 0) return;
-  c.hidden_dropout_prob = dropout;
-  c.attention_probs_dropout_prob = dropout;
-}
-
-void check_length(const InputConfig& input, const models::BertConfig& text) {
-  check(input.max_length <= text.max_position_embeddings, "strategy", "--max-length ", input.max_length,
-        " is more than the text encoder's ", text.max_position_embeddings, " positions");
-}
-
-std::shared_ptr<const Tokenizer> open_vocabulary(const StageConfig& config) {
-  check(!config.vocab.empty(), "strategy",
-        "a text encoder from scratch needs a vocabulary: pass --vocab FILE (duet vocab makes one)");
-  return std::make_shared<const Tokenizer>(Tokenizer::from_vocab_file(config.vocab, {}));
-}
-
 // The samples of one split of all data directories, each behind its own source. Stages train on one source, so several
 // directories are only allowed where samples need no common label set.
 struct Split {
@@ -110,6 +92,7 @@ Json describe_run(const StageConfig& config, const char* stage, const Json& mode
           {"command", config.command},
           {"data", data},
           {"vocab", config.vocab},
+          {"from", config.from.to_json()},
           {"max_length", config.input.max_length},
           {"fit", fit_name(config.input.steps.fit)},
           {"options", config.options.to_json()},
@@ -161,23 +144,18 @@ StageResult pretrain_classifier(const StageConfig& config, bool image) {
   models::ClassifierConfig model_config;
   std::shared_ptr<const Tokenizer> tokenizer;
   if (image) {
-    model_config.vision = config.size.vision;
-    set_dropout(*model_config.vision, config.dropout);
-    input.image_size = static_cast<int>(model_config.vision->image_size);
+    model_config.vision = vision_encoder(config, input);
   } else {
-    tokenizer = open_vocabulary(config);
-    model_config.text = config.size.text;
-    model_config.text->vocab_size = tokenizer->size();
-    set_dropout(*model_config.text, config.dropout);
-    check_length(input, *model_config.text);
+    model_config.text = text_encoder(config, input, tokenizer);
   }
   const Split split = open_split(config, input, tokenizer, 1, true);
   model_config.labels = split.dataset.labels();
   const Json description =
       describe_run(config, image ? "pretrain vision" : "pretrain text", model_config.to_json(), split.description);
   if (auto result = finished(config, description)) return *result;
-  models::ParamStore store(config.options.seed);
+  models::ParamStore store(config.options.seed, DType::f32, false);
   models::Classifier model({store, ""}, model_config);
+  load_encoders(store, config.from);
   ClassifyTask task(store, model, config.options, split.training_samples);
   const StageResult result =
       train(task, split.training, split.validation, config.options, run_options(config, description, *split.training));
@@ -219,19 +197,17 @@ StageResult pretrain_text(const StageConfig& config, const std::string& objectiv
   InputConfig input = config.input;
   input.use_images = input.use_labels = false;
   input.use_text = true;
-  const auto tokenizer = open_vocabulary(config);
-  models::BertConfig bert_config = config.size.text;
-  bert_config.vocab_size = tokenizer->size();
-  set_dropout(bert_config, config.dropout);
-  check_length(input, bert_config);
+  std::shared_ptr<const Tokenizer> tokenizer;
+  const models::BertConfig bert_config = text_encoder(config, input, tokenizer);
   const Split split = open_split(config, input, tokenizer, 1, true);
   Json model = bert_config.to_json();
   model["architectures"] = {"BertForMaskedLM"};
   const Json description = describe_run(config, "pretrain text", model, split.description);
   if (auto result = finished(config, description)) return *result;
-  models::ParamStore store(config.options.seed);
+  models::ParamStore store(config.options.seed, DType::f32, false);
   models::Bert bert({store, "text_model"}, bert_config, false);
   models::MlmHead head({store, "cls.predictions"}, bert);
+  load_encoders(store, config.from);
   MlmTask task(store, bert, head);
   const StageResult result = train(task, split.training, split.validation, config.options,
                                    run_options(config, description, *split.training), {"cls"});
@@ -243,18 +219,16 @@ StageResult pretrain_joint(const StageConfig& config) {
   InputConfig input = config.input;
   input.use_images = input.use_text = true;
   input.use_labels = false;
-  const auto tokenizer = open_vocabulary(config);
+  std::shared_ptr<const Tokenizer> tokenizer;
   models::DualEncoderConfig model_config = config.size;
-  model_config.text.vocab_size = tokenizer->size();
-  set_dropout(model_config.vision, config.dropout);
-  set_dropout(model_config.text, config.dropout);
-  check_length(input, model_config.text);
-  input.image_size = static_cast<int>(model_config.vision.image_size);
+  model_config.vision = vision_encoder(config, input);
+  model_config.text = text_encoder(config, input, tokenizer);
   const Split split = open_split(config, input, tokenizer, 1, true);
   const Json description = describe_run(config, "pretrain joint", model_config.to_json(), split.description);
   if (auto result = finished(config, description)) return *result;
-  models::ParamStore store(config.options.seed);
+  models::ParamStore store(config.options.seed, DType::f32, false);
   models::DualEncoder model({store, ""}, model_config);
+  load_encoders(store, config.from);
   ContrastiveTask task(store, model);
   const StageResult result =
       train(task, split.training, split.validation, config.options, run_options(config, description, *split.training),
@@ -262,28 +236,6 @@ StageResult pretrain_joint(const StageConfig& config) {
   save_model(config, store, model_config.to_json(), {tokenizer, input});
   return finish(config, result);
 }
-
-namespace {
-
-// The encoder's config in a model directory of any kind that has one.
-Json part_config(const std::string& directory, bool vision) {
-  const Json config = models::read_model_config(directory);
-  const char* key = vision ? "vision_config" : "text_config";
-  if (config.contains(key)) return config[key];
-  const auto type = json_get<std::string>(config, "model_type", "");
-  check(type == (vision ? "vit" : "bert"), "finetune", directory, " holds a model of type \"", type, "\", no ",
-        vision ? "vision" : "text", " encoder");
-  return config;
-}
-
-void load_part(models::ParamStore& store, const std::string& directory, const std::string& part) {
-  const models::LoadReport report = models::load_parameters(store, directory, {.prefix = part});
-  check(!report.loaded.empty(), "finetune", directory, " has no weights for ", part);
-  for (const std::string& name : report.missing)
-    std::fprintf(stderr, "note: %s is not in %s and starts fresh\n", name.c_str(), directory.c_str());
-}
-
-}  // namespace
 
 FinetuneResult finetune(const StageConfig& config, const FinetuneParts& parts, double fraction) {
   check(fraction > 0 && fraction <= 1, "finetune", "the fraction of labels must be in (0, 1], got ", fraction);
@@ -293,28 +245,8 @@ FinetuneResult finetune(const StageConfig& config, const FinetuneParts& parts, d
   input.use_labels = true;
   models::ClassifierConfig model_config;
   std::shared_ptr<const Tokenizer> tokenizer;
-  if (parts.image) {
-    model_config.vision = config.size.vision;
-    if (!parts.vision_from.empty()) {
-      model_config.vision = models::VitConfig::from_json(part_config(parts.vision_from, true));
-      input.steps = Processors::load(parts.vision_from).input.steps;
-    }
-    set_dropout(*model_config.vision, config.dropout);
-    input.image_size = static_cast<int>(model_config.vision->image_size);
-  }
-  if (parts.text) {
-    model_config.text = config.size.text;
-    if (!parts.text_from.empty()) {
-      model_config.text = models::BertConfig::from_json(part_config(parts.text_from, false));
-      tokenizer = Processors::load(parts.text_from).tokenizer;
-      check(tokenizer != nullptr, "finetune", parts.text_from, " has no vocab.txt");
-    } else {
-      tokenizer = open_vocabulary(config);
-      model_config.text->vocab_size = tokenizer->size();
-    }
-    set_dropout(*model_config.text, config.dropout);
-    check_length(input, *model_config.text);
-  }
+  if (parts.image) model_config.vision = vision_encoder(config, input);
+  if (parts.text) model_config.text = text_encoder(config, input, tokenizer);
   const Split split = open_split(config, input, tokenizer, fraction, false);
   FinetuneResult result;
   // Opened before training, so that a test sample without image or text is found now and not hours later.
@@ -329,14 +261,10 @@ FinetuneResult finetune(const StageConfig& config, const FinetuneParts& parts, d
   model_config.head_dropout = std::max(0.0, config.dropout);
   models::ParamStore store(config.options.seed, DType::f32, false);
   models::Classifier model({store, ""}, model_config);
-  if (!parts.vision_from.empty()) load_part(store, parts.vision_from, "vision_model");
-  if (!parts.text_from.empty()) load_part(store, parts.text_from, "text_model");
-  store.initialise_rest();
+  load_encoders(store, config.from);
 
   ClassifyTask task(store, model, config.options, split.training_samples);
   Json description = describe_run(config, "finetune", model_config.to_json(), split.description);
-  description["vision_from"] = parts.vision_from;
-  description["text_from"] = parts.text_from;
   description["fraction"] = fraction;
   result.training =
       train(task, split.training, split.validation, config.options, run_options(config, description, *split.training));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "duet/train/encoders.h"
 #include "duet/train/metrics.h"
 #include "duet/train/processors.h"
 #include "duet/train/trainer.h"
@@ -16,6 +17,7 @@ struct StageConfig {
   std::string out;                 // run directory
   std::string label;               // for the progress display
   models::DualEncoderConfig size;  // of encoders that start from scratch
+  EncoderSources from;             // where the others start
   std::string vocab;               // vocabulary file; unused when the text encoder comes from a model directory
   InputConfig input;
   double dropout = -1;  // for both encoders; negative = as the encoder's config says
@@ -48,10 +50,9 @@ struct FinetuneResult {
   Json to_json() const;  // training and test, without the predictions
 };
 
-// Which encoders a classifier has and where they start.
+// Which encoders a classifier has.
 struct FinetuneParts {
   bool image = true, text = true;
-  std::string vision_from, text_from;  // model directories; empty = from scratch
 };
 
 // Stage 2: a new head on the encoders, all of it trained on the labelled train split (a fraction of each class).

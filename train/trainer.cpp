@@ -386,7 +386,7 @@ void check_same_run(const Json& before, const Json& config, const std::string& d
   // How the program was called and where its files lie does not matter; the data's fingerprint does.
   const auto identity = [](const Json& json, const std::string& key) {
     Json part = json.value(key, Json());
-    if (key == "command" || key == "vocab" || key == "vision_from" || key == "text_from") return Json();
+    if (key == "command" || key == "vocab" || key == "from") return Json();
     if (key == "data" && part.is_array())
       for (Json& dataset : part) dataset.erase("directory");
     return part;

@@ -48,6 +48,10 @@ class Strategies : public ::testing::Test {
     s.options.lr = 0;
     return s;
   }
+  static StageConfig starting(StageConfig s, const std::string& vision, const std::string& text) {
+    s.from = {.vision = vision, .text = text};
+    return s;
+  }
   SafetensorsFile weights(const std::string& name) const {
     return SafetensorsFile::open(directory_ / (name + "/model/model.safetensors"));
   }
@@ -124,18 +128,18 @@ TEST_F(Strategies, PretrainJointNeedsNoLabels) {
 TEST_F(Strategies, WholeStartsFromTheJointModel) {
   pretrain_joint(stage("joint"));
   const std::string joint = directory_ / "joint/model";
-  finetune(still("whole"), {.vision_from = joint, .text_from = joint});
+  finetune(starting(still("whole"), joint, joint), {});
   EXPECT_GT(expect_same("whole", "vision_model.", "joint", "vision_model."), 20);
   EXPECT_GT(expect_same("whole", "text_model.", "joint", "text_model."), 20);
-  StageConfig moving = still("moving");
+  StageConfig moving = starting(still("moving"), joint, joint);
   moving.options.lr = 0.01;
   moving.options.warmup = 0;
-  finetune(moving, {.vision_from = joint, .text_from = joint});
+  finetune(moving, {});
   const SafetensorsFile before = weights("joint"), after = weights("moving");
   const std::string name = "text_model.pooler.dense.weight";
   EXPECT_FALSE(same_bits(before.load(name), after.load(name)));  // all of it is trained
   const Json config = read_json(directory_ / "whole/config.json");
-  EXPECT_EQ(config.at("vision_from"), joint);
+  EXPECT_EQ(config.at("from").at("vision"), joint);
   EXPECT_EQ(config.at("fraction"), 1);
 }
 
@@ -145,20 +149,44 @@ TEST_F(Strategies, ComponentCombinesTheParts) {
   text.options.mask_probability = 0.4;
   pretrain_vision(vision);
   pretrain_text(text, "mlm");
-  StageConfig s = still("component");
+  StageConfig s = starting(still("component"), directory_ / "vision/model", directory_ / "mlm/model");
   s.vocab.clear();  // comes with the text encoder
-  const FinetuneResult result =
-      finetune(s, {.vision_from = directory_ / "vision/model", .text_from = directory_ / "mlm/model"});
+  const FinetuneResult result = finetune(s, {});
   EXPECT_GT(expect_same("component", "vision_model.", "vision", "vit."), 20);
   EXPECT_GT(expect_same("component", "text_model.", "mlm", "bert."), 20);
   EXPECT_EQ(load_classifier(directory_ / "component/model").processors.input.steps.fit, Fit::stretch);
   EXPECT_EQ(result.test.at("labels").size(), 3u);
 
-  StageConfig frozen = stage("frozen");
+  StageConfig frozen = starting(stage("frozen"), directory_ / "vision/model", directory_ / "mlm/model");
   frozen.options.freeze = {"vision_model.*"};
-  finetune(frozen, {.vision_from = directory_ / "vision/model", .text_from = directory_ / "mlm/model"});
+  finetune(frozen, {});
   EXPECT_GT(expect_same("frozen", "vision_model.", "vision", "vit."), 20);
   EXPECT_FALSE(same_bits(weights("frozen").load("classifier.weight"), weights("component").load("classifier.weight")));
+}
+
+// Stage 1 can start from a model directory too, of any kind, and at another image size.
+TEST_F(Strategies, PretrainingStartsFromModels) {
+  pretrain_vision(stage("vision"));
+  pretrain_text(stage("text"), "label");
+  const std::string vision = directory_ / "vision/model", text = directory_ / "text/model";
+  StageConfig joint = starting(still("joint"), vision, text);
+  joint.vocab.clear();
+  pretrain_joint(joint);
+  EXPECT_GT(expect_same("joint", "vision_model.", "vision", "vit."), 20);
+  EXPECT_GT(expect_same("joint", "text_model.", "text", "bert."), 20);
+  StageConfig more = starting(still("more"), "", directory_ / "joint/model");
+  pretrain_text(more, "mlm");
+  EXPECT_GT(expect_same("more", "bert.", "joint", "text_model."), 20);
+
+  StageConfig larger = starting(still("larger"), vision, "");
+  larger.from.image_size = 24;
+  pretrain_vision(larger);
+  const LoadedClassifier loaded = load_classifier(directory_ / "larger/model");
+  EXPECT_EQ(loaded.processors.input.image_size, 24);
+  const Tensor positions = weights("larger").load("vit.embeddings.position_embeddings");
+  EXPECT_TRUE(
+      same_bits(positions, models::interpolate_positions(weights("vision").load("vit.embeddings.position_embeddings"),
+                                                         24 / 8, 24 / 8, models::Interpolation::hugging_face)));
 }
 
 TEST_F(Strategies, EncodersBringTheirImageProcessor) {
@@ -166,7 +194,7 @@ TEST_F(Strategies, EncodersBringTheirImageProcessor) {
   const std::string vision = directory_ / "vision/model";
   const auto finetune_with = [&](const std::string& processor) {
     write_file_atomically(vision + "/preprocessor_config.json", processor);
-    finetune(stage("image-only"), {.text = false, .vision_from = vision});
+    finetune(starting(stage("image-only"), vision, ""), {.text = false});
   };
   finetune_with(R"({"image_processor_type": "CLIPImageProcessor", "size": 20, "crop_size": 16, "resample": 1})");
   const InputConfig input = load_classifier(directory_ / "image-only/model").processors.input;
@@ -318,7 +346,7 @@ TEST_F(Strategies, ErrorsComeBeforeTraining) {
   s.data.push_back(data());
   EXPECT_CONTAINS(message_of([&] { finetune(s, {}); }), "exactly one --data directory is needed, got 2");
   pretrain_text(stage("text"), "label");
-  EXPECT_CONTAINS(message_of([&] { finetune(stage("run"), {.vision_from = directory_ / "text/model"}); }),
+  EXPECT_CONTAINS(message_of([&] { finetune(starting(stage("run"), directory_ / "text/model", ""), {}); }),
                   "holds a model of type \"bert\", no vision encoder");
   std::ofstream(data() + "/manifest.jsonl", std::ios::app)
       << R"({"id": "bare", "text": "red", "label": "a", "split": "test"})"
