@@ -136,6 +136,8 @@ TEST_F(Strategies, WholeStartsFromTheJointModel) {
   EXPECT_FALSE(same_bits(before.load(name), after.load(name)));  // all of it is trained
   const Json config = read_json(directory_ / "whole/config.json");
   EXPECT_EQ(config.at("vision_from"), joint);
+  EXPECT_CONTAINS(read_file(directory_ / "whole/model/README.md"), "# Image and text classifier");
+  EXPECT_CONTAINS(read_file(directory_ / "joint/model/README.md"), "VisionTextDualEncoderModel.from_pretrained");
   EXPECT_EQ(config.at("fraction"), 1);
 }
 
