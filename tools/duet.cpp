@@ -41,6 +41,7 @@ int main(int argc, char** argv) {
   tools::add_inspect_command(app);
   tools::add_embed_command(app);
   tools::add_preprocess_command(app);
+  tools::add_export_command(app);
   try {
     std::vector<std::string> arguments = tools::expand_arguments(argc, argv);
     // CLI11 would only say that a command is missing.

@@ -3,6 +3,8 @@
 #include <optional>
 
 #include "duet/autograd/grad_mode.h"
+#include "duet/core/file.h"
+#include "duet/core/safetensors.h"
 #include "duet/models/dual_encoder.h"
 #include "duet/models/hub.h"
 #include "duet/ops/l2_normalize.h"
@@ -14,7 +16,7 @@ namespace duet::tools {
 namespace {
 
 struct EmbedCommand {
-  std::string model, image, text_value, data, split, modality;
+  std::string model, image, text_value, data, split, modality, output;
   bool hidden = false;
   int64_t max_length = 0, batch = 32;
   int workers = 2;
@@ -25,6 +27,115 @@ Json part_config(const Json& config, const char* key, const char* type) {
   if (config.contains(key)) return config[key];
   return json_get<std::string>(config, "model_type", "") == type ? config : Json();
 }
+
+// What an encoder makes of a batch of B samples.
+struct Vectors {
+  Tensor hidden;     // (B, T, D)
+  Tensor mask;       // (B, T), or undefined when no token is padding
+  Tensor pooled;     // (B, D)
+  Tensor projected;  // (B, P) unit vectors of a dual encoder, else undefined
+};
+
+// Where the vectors go.
+class Sink {
+ public:
+  virtual ~Sink() = default;
+  virtual void add(const std::vector<std::string>& ids, const Vectors& vectors) = 0;
+  virtual void finish() {}
+};
+
+// A line per sample on standard output.
+class JsonLines : public Sink {
+ public:
+  explicit JsonLines(bool with_hidden) : with_hidden_(with_hidden) {}
+
+  void add(const std::vector<std::string>& ids, const Vectors& v) override {
+    for (size_t i = 0; i < ids.size(); ++i) {
+      const auto row = static_cast<int64_t>(i);
+      Json line{{"id", ids[i]}, {"pooled", vector_at(v.pooled, row)}};
+      if (v.projected.defined()) line["projected"] = vector_at(v.projected, row);
+      if (with_hidden_) {
+        const Tensor tokens = v.hidden.rows_view(row, row + 1).reshape({v.hidden.dim(1), v.hidden.dim(2)});
+        Json list = Json::array();
+        for (int64_t t = 0; t < tokens.dim(0); ++t)
+          if (!v.mask.defined() || v.mask.at(row * tokens.dim(0) + t) != 0) list.push_back(vector_at(tokens, t));
+        line["last_hidden_state"] = std::move(list);
+      }
+      std::cout << line.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n';
+    }
+    check(std::cout.good(), "embed", "cannot write to standard output");
+  }
+
+ private:
+  static std::vector<float> vector_at(const Tensor& rows, int64_t i) {
+    const auto values = rows.rows_view(i, i + 1).values<float>();
+    return {values.begin(), values.end()};
+  }
+
+  bool with_hidden_;
+};
+
+// One safetensors file: pooled (N, D), projected (N, P) of a dual encoder, and with hidden states last_hidden_state
+// (N, T, D) and attention_mask (N, T) u8, T the longest sample's tokens, zeros behind shorter ones. The metadata's
+// "ids" is a JSON list of the N ids.
+class TensorFile : public Sink {
+ public:
+  TensorFile(std::string path, bool with_hidden) : path_(std::move(path)), with_hidden_(with_hidden) {
+    AtomicFile writable(path_);  // found out now and not after all the work
+  }
+
+  void add(const std::vector<std::string>& ids, const Vectors& v) override {
+    ids_.insert(ids_.end(), ids.begin(), ids.end());
+    batches_.push_back(v);
+    if (!with_hidden_) batches_.back().hidden = batches_.back().mask = Tensor();
+  }
+
+  void finish() override {
+    std::vector<std::pair<std::string, Tensor>> tensors{{"pooled", joined(&Vectors::pooled)}};
+    if (batches_[0].projected.defined()) tensors.emplace_back("projected", joined(&Vectors::projected));
+    if (with_hidden_) add_hidden(tensors);
+    const std::string ids = Json(ids_).dump(-1, ' ', false, Json::error_handler_t::replace);
+    save_safetensors(path_, tensors, {{"format", "pt"}, {"ids", ids}});
+    std::cout << "written   " << path_ << ": " << ids_.size() << " vectors of " << tensors[0].second.dim(1) << '\n';
+  }
+
+ private:
+  int64_t count() const { return static_cast<int64_t>(ids_.size()); }
+
+  Tensor joined(Tensor Vectors::*part) const {
+    const Tensor all = Tensor::empty({count(), (batches_[0].*part).dim(1)}, DType::f32);
+    int64_t row = 0;
+    for (const Vectors& v : batches_) {
+      all.rows_view(row, row + (v.*part).dim(0)).copy_from(v.*part);
+      row += (v.*part).dim(0);
+    }
+    return all;
+  }
+
+  void add_hidden(std::vector<std::pair<std::string, Tensor>>& tensors) const {
+    int64_t longest = 0;
+    for (const Vectors& v : batches_) longest = std::max(longest, v.hidden.dim(1));
+    const int64_t width = batches_[0].hidden.dim(2);
+    const Tensor hidden = Tensor::zeros({count(), longest, width}, DType::f32);
+    const Tensor mask = Tensor::zeros({count(), longest}, DType::u8);
+    int64_t row = 0;
+    for (const Vectors& v : batches_)
+      for (int64_t i = 0; i < v.hidden.dim(0); ++i, ++row)
+        for (int64_t t = 0; t < v.hidden.dim(1); ++t) {
+          const int64_t from = i * v.hidden.dim(1) + t, to = row * longest + t;
+          if (v.mask.defined() && v.mask.at(from) == 0) continue;
+          mask.data<uint8_t>()[to] = 1;
+          std::copy_n(v.hidden.data<float>() + from * width, width, hidden.data<float>() + to * width);
+        }
+    tensors.emplace_back("last_hidden_state", hidden);
+    tensors.emplace_back("attention_mask", mask);
+  }
+
+  std::string path_;
+  bool with_hidden_;
+  std::vector<std::string> ids_;
+  std::vector<Vectors> batches_;
+};
 
 // One encoder of a model directory with what turns its output into vectors.
 class Embedder {
@@ -61,28 +172,15 @@ class Embedder {
 
   const train::Processors& processors() const { return processors_; }
 
-  // One line per sample of the batch.
-  void print(const Tensor& images, const models::TextInput& text, const std::vector<std::string>& ids,
-             bool with_hidden) const {
+  Vectors operator()(const Tensor& images, const models::TextInput& text) const {
     const NoGrad no_grad;
     const Variable hidden = vit_ ? (*vit_)(Variable(images), {}) : (*bert_)(text, {});
     Variable pooled = models::first_token(hidden);
     if (has_pooler_) pooled = vit_ ? vit_->pool(hidden) : bert_->pool(hidden);
-    const Variable projected = projection_ ? ops::l2_normalize((*projection_)(pooled)) : Variable();
-    for (size_t i = 0; i < ids.size(); ++i) {
-      const auto row = static_cast<int64_t>(i);
-      Json line{{"id", ids[i]}, {"pooled", vector_at(pooled.data(), row)}};
-      if (projected.defined()) line["projected"] = vector_at(projected.data(), row);
-      if (with_hidden) {
-        const Tensor tokens = hidden.data().rows_view(row, row + 1).reshape({hidden.dim(1), hidden.dim(2)});
-        Json list = Json::array();
-        for (int64_t t = 0; t < tokens.dim(0); ++t)
-          if (!text.mask.defined() || text.mask.at(row * tokens.dim(0) + t) != 0) list.push_back(vector_at(tokens, t));
-        line["last_hidden_state"] = std::move(list);
-      }
-      std::cout << line.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n';
-    }
-    check(std::cout.good(), "embed", "cannot write to standard output");
+    return {.hidden = hidden.data(),
+            .mask = text.mask,
+            .pooled = pooled.data(),
+            .projected = projection_ ? ops::l2_normalize((*projection_)(pooled)).data() : Tensor()};
   }
 
  private:
@@ -97,11 +195,6 @@ class Embedder {
     check(has_pooler_ || !projection_, "embed", directory, ": the pooler is missing, which a dual encoder needs");
     if (!has_pooler_)
       std::cerr << "note: the model has no pooler; pooled is the first token of the last hidden state\n";
-  }
-
-  static std::vector<float> vector_at(const Tensor& rows, int64_t i) {
-    const auto values = rows.rows_view(i, i + 1).values<float>();
-    return {values.begin(), values.end()};
   }
 
   train::Processors processors_;
@@ -126,7 +219,7 @@ bool embeds_images(const EmbedCommand& c, const std::vector<train::Sample>& samp
   return image;
 }
 
-void embed_dataset(const EmbedCommand& c) {
+void embed_dataset(const EmbedCommand& c, Sink& sink) {
   const train::Dataset dataset = train::Dataset::open(c.data);
   std::vector<train::Sample> samples = c.split.empty() ? dataset.samples() : dataset.split(c.split);
   const bool image = embeds_images(c, samples);
@@ -143,26 +236,35 @@ void embed_dataset(const EmbedCommand& c) {
     const train::Batch batch = loader.next();
     std::vector<std::string> ids;
     for (const size_t s : batch.samples) ids.push_back(samples[s].id);
-    embedder.print(batch.images, batch.text, ids, c.hidden);
+    sink.add(ids, embedder(batch.images, batch.text));
   }
 }
 
 void run_embed(const EmbedCommand& c, bool has_text) {
-  if (!c.data.empty()) return embed_dataset(c);
-  const Embedder embedder(c.model, !has_text, c.max_length);
-  if (has_text)
-    embedder.print({}, text_input(c.text_value, embedder.processors()), {c.text_value}, c.hidden);
+  std::unique_ptr<Sink> sink;
+  if (c.output.empty())
+    sink = std::make_unique<JsonLines>(c.hidden);
   else
-    embedder.print(image_input(c.image, embedder.processors().input), {}, {c.image}, c.hidden);
+    sink = std::make_unique<TensorFile>(c.output, c.hidden);
+  if (!c.data.empty()) {
+    embed_dataset(c, *sink);
+  } else {
+    const Embedder embedder(c.model, !has_text, c.max_length);
+    if (has_text)
+      sink->add({c.text_value}, embedder({}, text_input(c.text_value, embedder.processors())));
+    else
+      sink->add({c.image}, embedder(image_input(c.image, embedder.processors().input), {}));
+  }
+  sink->finish();
 }
 
 }  // namespace
 
 void add_embed_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand(
-      "embed",
-      "Vectors of an image, a text or a dataset, as JSON lines: the pooled output, and with a dual encoder the "
-      "projected unit vector");
+  CLI::App* command = app.add_subcommand("embed",
+                                         "Vectors of an image, a text or a dataset, as JSON lines or a safetensors "
+                                         "file: the pooled output, and with a dual "
+                                         "encoder the projected unit vector");
   const auto c = std::make_shared<EmbedCommand>();
   command->add_option("--model", c->model, "Model or run directory")->required();
   CLI::App* inputs = command->add_option_group("input", "What to embed");
@@ -176,6 +278,9 @@ void add_embed_command(CLI::App& app) {
   command->add_option("--modality", c->modality, "image or text; needed when dataset and model have both")
       ->needs(data)
       ->check(CLI::IsMember({"image", "text"}));
+  command->add_option("--output", c->output,
+                      "Write FILE.safetensors with the tensors pooled, projected and, with --hidden, last_hidden_state "
+                      "and attention_mask, instead of printing");
   command->add_flag("--hidden", c->hidden, "Also last_hidden_state, a vector per token without padding");
   command->add_option("--max-length", c->max_length, "Cut texts to so many tokens; 0 = as many as the model takes")
       ->capture_default_str()

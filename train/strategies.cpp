@@ -5,6 +5,7 @@
 #include "duet/core/file.h"
 #include "duet/models/hub.h"
 #include "duet/train/interrupt.h"
+#include "duet/train/model_readme.h"
 
 namespace duet::train {
 namespace {
@@ -111,9 +112,11 @@ RunOptions run_options(const StageConfig& config, Json description, const Sample
 }
 
 void save_model(const StageConfig& config, const models::ParamStore& store, const Json& model,
-                const Processors& processors) {
-  models::save_model_directory(config.out + "/model", store, model,
-                               [&](const std::string& directory) { processors.save(directory); });
+                const Processors& processors, const Json& description) {
+  models::save_model_directory(config.out + "/model", store, model, [&](const std::string& directory) {
+    processors.save(directory);
+    write_file_atomically(directory + "/README.md", model_readme(model, processors.input, description));
+  });
 }
 
 // A finished stage leaves result.json; with --resume it is not run again, if it is the stage that `description` is of.
@@ -159,7 +162,7 @@ StageResult pretrain_classifier(const StageConfig& config, bool image) {
   ClassifyTask task(store, model, config.options, split.training_samples);
   const StageResult result =
       train(task, split.training, split.validation, config.options, run_options(config, description, *split.training));
-  save_model(config, store, model_config.to_json(), {tokenizer, input});
+  save_model(config, store, model_config.to_json(), {tokenizer, input}, description);
   return finish(config, result);
 }
 
@@ -211,7 +214,7 @@ StageResult pretrain_text(const StageConfig& config, const std::string& objectiv
   MlmTask task(store, bert, head);
   const StageResult result = train(task, split.training, split.validation, config.options,
                                    run_options(config, description, *split.training), {"cls"});
-  save_model(config, store, model, {tokenizer, input});
+  save_model(config, store, model, {tokenizer, input}, description);
   return finish(config, result);
 }
 
@@ -233,7 +236,7 @@ StageResult pretrain_joint(const StageConfig& config) {
   const StageResult result =
       train(task, split.training, split.validation, config.options, run_options(config, description, *split.training),
             {"visual_projection", "text_projection"});
-  save_model(config, store, model_config.to_json(), {tokenizer, input});
+  save_model(config, store, model_config.to_json(), {tokenizer, input}, description);
   return finish(config, result);
 }
 
@@ -268,7 +271,7 @@ FinetuneResult finetune(const StageConfig& config, const FinetuneParts& parts, d
   description["fraction"] = fraction;
   result.training =
       train(task, split.training, split.validation, config.options, run_options(config, description, *split.training));
-  save_model(config, store, model_config.to_json(), {tokenizer, input});
+  save_model(config, store, model_config.to_json(), {tokenizer, input}, description);
 
   if (test) {
     Loader loader(test, {.batch = 64, .shuffle = false, .workers = config.options.workers});

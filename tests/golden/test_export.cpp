@@ -41,7 +41,7 @@ INSTANTIATE_TEST_SUITE_P(Fixture, Export,
                          [](const auto& parameter) { return std::string(parameter.param); });
 
 // What duet saves holds the same tensors as what Transformers saved, to the bit. With DUET_EXPORT_DIR set the
-// directories stay there for check_export.py, which loads them in Transformers.
+// directories stay there for bench/parity/check_export.py, which loads them in Transformers.
 TEST_P(Export, SavesWhatTransformersSaved) {
   const Fixture fixture(GetParam());
   ParamStore store(0);

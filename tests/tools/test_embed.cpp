@@ -4,6 +4,7 @@
 
 #include "duet/autograd/grad_mode.h"
 #include "duet/core/file.h"
+#include "duet/core/safetensors.h"
 #include "duet/models/dual_encoder.h"
 #include "duet/models/hub.h"
 #include "duet/models/multimodal.h"
@@ -131,6 +132,39 @@ TEST_F(Embed, DatasetLeavesOutPadding) {
     EXPECT_EQ(result[i]["last_hidden_state"].size(), tokens[i]);
     expect_near(result[i]["pooled"], bert.pool(bert(text_input(texts[i], processors_), {})).data());
   }
+}
+
+TEST_F(Embed, WritesAFileOfTensors) {
+  const models::Bert bert({store_, "text_model"}, text_config(), true);
+  const std::string command = save(text_config().to_json()) + "--data " + directory_.path();
+  const std::string path = directory_ / "vectors.safetensors";
+  const auto printed = lines(command + " --hidden --batch 2");
+  const auto run = run_duet(command + " --hidden --batch 2 --output " + path);
+  EXPECT_EQ(run.status, 0) << run.err;
+  EXPECT_EQ(run.out, "written   " + path + ": 3 vectors of 8\n");
+  const SafetensorsFile file = SafetensorsFile::open(path);
+  EXPECT_EQ(file.names().size(), 3u);
+  EXPECT_EQ(file.metadata().at("ids"), R"(["1","2","3"])");
+  const Tensor pooled = file.load("pooled"), hidden = file.load("last_hidden_state"),
+               mask = file.load("attention_mask");
+  EXPECT_EQ(hidden.shape(), (Shape{3, 6, 8}));  // the longest text has six tokens
+  EXPECT_EQ(mask.shape(), (Shape{3, 6}));
+  for (int64_t i = 0; i < 3; ++i) {
+    const Json& line = printed[static_cast<size_t>(i)];
+    expect_equal(line["pooled"], pooled.rows_view(i, i + 1));
+    for (int64_t t = 0; t < 6; ++t) {
+      const bool real = t < static_cast<int64_t>(line["last_hidden_state"].size());
+      EXPECT_EQ(mask.at(i * 6 + t), real ? 1 : 0);
+      const Tensor row = hidden.rows_view(i, i + 1).reshape({6, 8}).rows_view(t, t + 1);
+      if (real)
+        expect_equal(line["last_hidden_state"][static_cast<size_t>(t)], row);
+      else
+        for (int64_t d = 0; d < 8; ++d) EXPECT_EQ(row.at(d), 0);
+    }
+  }
+  EXPECT_EQ(run_duet(command + " --output " + path).status, 0);
+  EXPECT_EQ(SafetensorsFile::open(path).names(), std::vector<std::string>{"pooled"});
+  expect_failure(command + " --output " + directory_ / "none/vectors.safetensors", "cannot write");
 }
 
 TEST_F(Embed, CutsTexts) {
