@@ -14,6 +14,8 @@ using Json = nlohmann::ordered_json;
 Json read_json(const std::string& path);
 // Parses JSON text; `source` names it in errors.
 Json parse_json(std::string_view text, const std::string& source);
+// The same with the keys sorted. For objects with very many keys, where the ordered form searches all of them for each.
+nlohmann::json parse_json_sorted(std::string_view text, const std::string& source);
 
 // `object[key]` as T, or `fallback` when absent or null. A value of the wrong type is an Error naming the key.
 template <class T>
