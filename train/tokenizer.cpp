@@ -94,6 +94,7 @@ void Tokenizer::add_tokens(const std::string& source) {
       std::string pattern;
       for (const char32_t c : normalize(token.content, options_)) unicode::append_utf8(pattern, c);
       normalized_.add(pattern, token, find(token.content));
+      if (pattern != token.content) shown_[find(token.content)] = pattern;
     }
 }
 
@@ -122,6 +123,7 @@ int32_t Tokenizer::id(std::string_view token) const {
 
 const std::string& Tokenizer::token(int64_t id) const {
   check(id >= 0 && id < size(), "tokenizer", "id ", id, " is outside the vocabulary of ", size(), " tokens");
+  if (const auto at = shown_.find(id); at != shown_.end()) return at->second;
   return tokens_[static_cast<size_t>(id)];
 }
 

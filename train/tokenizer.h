@@ -121,8 +121,10 @@ class Tokenizer {
   std::vector<std::string> tokens(std::string_view text) const;  // the same as strings
 
   int64_t size() const { return static_cast<int64_t>(tokens_.size()); }
-  const std::string& token(int64_t id) const;  // "" for an id that is a gap; throws Error unless 0 <= id < size()
-  int32_t id(std::string_view token) const;    // unk_id() when absent
+  // "" for an id that is a gap; an added token that is matched after normalisation in its normalised form, as the
+  // reference shows it. Throws Error unless 0 <= id < size().
+  const std::string& token(int64_t id) const;
+  int32_t id(std::string_view token) const;  // unk_id() when absent
   bool contains(std::string_view token) const { return find(token) >= 0; }
   // Joins tokens with spaces and continuations without; special tokens are left out unless asked for.
   std::string decode(std::span<const int32_t> ids, bool keep_special = false, Cleanup cleanup = Cleanup::none) const;
@@ -190,7 +192,8 @@ class Tokenizer {
   size_t longest_token_ = 0;              // bytes
   std::array<int32_t, 5> special_ids_{};  // pad, unk, cls, sep, mask
   std::vector<AddedToken> added_;
-  std::vector<bool> special_;  // by id
+  std::vector<bool> special_;                       // by id
+  std::unordered_map<int64_t, std::string> shown_;  // what token() gives instead of tokens_
   AddedTokenMatcher raw_, normalized_;
   uint64_t start_hash_ = 0, continuation_hash_ = 0;
   Template single_, pair_;

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "duet/core/file.h"
 #include "duet/core/json.h"
 #include "duet/train/tokenizer.h"
@@ -50,7 +52,7 @@ std::string Tokenizer::to_json() const {
                {"pad_to_multiple_of", p->multiple_of ? Json(p->multiple_of) : Json()},
                {"pad_id", id},
                {"pad_type_id", p->type_id},
-               {"pad_token", token(id)}};
+               {"pad_token", tokens_[static_cast<size_t>(id)]}};
   }
   Json special = Json::object();
   const auto pieces = [&](const Template& form) {
@@ -63,8 +65,9 @@ std::string Tokenizer::to_json() const {
       Json tokens = Json::array();
       std::string name;
       for (const int32_t id : piece.ids) {
-        tokens.push_back(token(id));
-        name += (name.empty() ? "" : " ") + token(id);
+        const std::string& token = tokens_[static_cast<size_t>(id)];
+        tokens.push_back(token);
+        name += (name.empty() ? "" : " ") + token;
       }
       special[name] = {{"id", name}, {"ids", piece.ids}, {"tokens", tokens}};
       list.push_back({{"SpecialToken", {{"id", name}, {"type_id", piece.type_id}}}});
