@@ -302,7 +302,10 @@ void read_pipeline(const Reader& read, const Object& file, Vocabulary& vocabular
     if (!token.empty())
       vocabulary.add(token, read.integer(id, "the id of token \"" + token + "\"", 0, most_ids), false);
   }
-  for (const Object& entry : read.member(file, "added_tokens")) {
+  const Object& listed = read.member(file, "added_tokens");
+  check(listed.is_array() || listed.is_null(), "tokenizer", read.source, ": added_tokens must be a list, not ",
+        Reader::shown(listed));
+  for (const Object& entry : listed) {
     const AddedToken token = read.added(entry);
     vocabulary.add(token.content, read.integer(entry, "id", -1, 0, most_ids), true);
     const bool again =
