@@ -172,8 +172,8 @@ void read_pipeline(const Reader& read, const Object& file, Vocabulary& vocabular
   check(vocab.is_object(), "tokenizer", read.source, ": model.vocab is missing");
   options.continuation = read.string(model, "continuing_subword_prefix", "##");
   options.unk_token = read.string(model, "unk_token", options.unk_token);
-  options.max_input_chars_per_word =
-      static_cast<int>(read.integer(model, "max_input_chars_per_word", 100, 1, std::numeric_limits<int32_t>::max()));
+  // The limit bounds the work for a word.
+  options.max_input_chars_per_word = static_cast<int>(read.integer(model, "max_input_chars_per_word", 100, 1, 10000));
   for (const auto& [token, id] : vocab.items()) {
     check(id.is_number_integer(), "tokenizer", read.source, ": the id of token \"", token, "\" is not an integer");
     if (!token.empty())
@@ -182,12 +182,15 @@ void read_pipeline(const Reader& read, const Object& file, Vocabulary& vocabular
   const Object& listed = read.member(file, "added_tokens");
   check(listed.is_array() || listed.is_null(), "tokenizer", read.source, ": added_tokens must be a list, not ",
         Reader::shown(listed));
+  std::unordered_map<std::string, size_t> listed_at;
   for (const Object& entry : listed) {
     const AddedToken token = read.added(entry);
     vocabulary.add(token.content, read.integer(entry, "id", -1, 0, most_ids), true);
-    const bool again =
-        std::find(options.added_tokens.begin(), options.added_tokens.end(), token) != options.added_tokens.end();
-    if (!again) options.added_tokens.push_back(token);
+    // The same token once more changes nothing; with other settings the reference would keep both in part.
+    const auto [at, is_new] = listed_at.emplace(token.content, options.added_tokens.size());
+    if (is_new) options.added_tokens.push_back(token);
+    check(options.added_tokens[at->second] == token, "tokenizer", read.source, ": added token \"", token.content,
+          "\" is listed twice with different settings");
   }
   // The ids a template or padding names must be those of the tokens: elsewhere only the tokens are kept.
   for (const NamedId& token : used) vocabulary.add(token.token, token.id, true);
@@ -212,19 +215,21 @@ void apply_config(const Reader& read, const Object& config, bool have_pipeline, 
   options.truncation_side = read.side(config, "truncation_side", options.truncation_side);
   if (read.string(config, "duet_semantics", "fast") == "slow") options.semantics = Semantics::slow;
 
-  const auto listed = [&](const std::string& content) {
-    return std::find_if(options.added_tokens.begin(), options.added_tokens.end(),
-                        [&](const AddedToken& t) { return t.content == content; });
+  std::unordered_map<std::string, size_t> listed;
+  const auto list = [&](const AddedToken& token, bool replace) {
+    const auto [at, is_new] = listed.emplace(token.content, options.added_tokens.size());
+    if (is_new)
+      options.added_tokens.push_back(token);
+    else if (replace)
+      options.added_tokens[at->second] = token;
   };
+  for (size_t i = 0; i < options.added_tokens.size(); ++i) listed.emplace(options.added_tokens[i].content, i);
   for (const auto& [id, entry] : read.member(config, "added_tokens_decoder").items()) {
     const AddedToken token = read.added(entry);
     const bool number = !id.empty() && id.size() <= 9 && id.find_first_not_of("0123456789") == id.npos;
     check(number, "tokenizer", read.source, ": added_tokens_decoder has the id \"", id.substr(0, 20), "\"");
     vocabulary.add(token.content, std::stoll(id), true);
-    if (const auto at = listed(token.content); at != options.added_tokens.end())
-      *at = token;
-    else
-      options.added_tokens.push_back(token);
+    list(token, true);
   }
   // A token stands as a string, or as an object whose settings count when it is listed nowhere else.
   const auto name = [&](const Object& value, const std::string& fallback) {
@@ -233,7 +238,7 @@ void apply_config(const Reader& read, const Object& config, bool have_pipeline, 
     AddedToken token = read.added(value);
     token.special = true;
     token.normalized = read.boolean(value, "normalized", false);
-    if (listed(token.content) == options.added_tokens.end()) options.added_tokens.push_back(token);
+    list(token, false);
     return token.content;
   };
   for (const auto& [key, token] : {std::pair{"pad_token", &options.pad_token},
@@ -245,7 +250,7 @@ void apply_config(const Reader& read, const Object& config, bool have_pipeline, 
   for (const char* key : {"additional_special_tokens", "extra_special_tokens"})
     for (const auto& [_, value] : read.member(config, key).items()) {
       const std::string token = name(value, "");
-      if (listed(token) == options.added_tokens.end()) options.additional_special_tokens.push_back(token);
+      if (!listed.contains(token)) options.additional_special_tokens.push_back(token);
     }
 }
 

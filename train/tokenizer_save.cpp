@@ -105,13 +105,10 @@ std::string Tokenizer::to_json() const {
 
 void Tokenizer::save_vocab(const std::string& path) const {
   std::string bytes;
-  for (size_t i = 0; i < tokens_.size(); ++i) {
-    if (!outside_.empty() && outside_[i]) {
-      // Added tokens after the last of the vocabulary stand in the other files.
-      bool last = true;
-      for (size_t j = i; j < tokens_.size() && last; ++j) last = outside_[j] || tokens_[j].empty();
-      if (last) break;
-    }
+  // Added tokens after the last of the vocabulary stand in the other files.
+  size_t end = tokens_.size();
+  while (!outside_.empty() && end > 0 && outside_[end - 1]) --end;
+  for (size_t i = 0; i < end; ++i) {
     check(tokens_[i].find('\n') == std::string::npos && !tokens_[i].ends_with('\r'), "tokenizer", path, ": token ", i,
           " holds a line break, which a vocabulary file cannot");
     bytes += tokens_[i] + '\n';
