@@ -63,7 +63,8 @@ const Input& input() {
       for (const std::string& line : lines) trainer.add(line);
       return train::Tokenizer::from_vocab(trainer.train());
     };
-    return Input{std::move(lines), bytes, vocabulary ? train::Tokenizer::from_vocab_file(vocabulary) : learn()};
+    train::Tokenizer tokenizer = vocabulary ? train::Tokenizer::from_vocab_file(vocabulary) : learn();
+    return Input{std::move(lines), bytes, std::move(tokenizer)};
   }();
   return all;
 }
