@@ -233,6 +233,12 @@ Json read_model_config(const std::string& directory) {
   return config;
 }
 
+Json encoder_config(const Json& config, bool vision) {
+  const char* key = vision ? "vision_config" : "text_config";
+  if (config.contains(key)) return config[key];
+  return model_type(config) == (vision ? "vit" : "bert") ? config : Json();
+}
+
 LoadReport load_parameters(ParamStore& store, const std::string& directory, const LoadOptions& options) {
   const Json config = read_model_config(directory);
   const std::string type = model_type(config);

@@ -66,4 +66,7 @@ std::string find_model_directory(const std::string& path);
 // Throws Error with what to do when DIR is no model directory.
 Json read_model_config(const std::string& directory);
 
+// The config of one encoder of a model of any kind; null when it has no such encoder.
+Json encoder_config(const Json& config, bool vision);
+
 }  // namespace duet::models

@@ -217,13 +217,6 @@ bool is_dual_encoder(const Json& config) {
   return json_get<std::string>(config, "model_type", "") == "vision-text-dual-encoder";
 }
 
-// The config of one encoder in a model of any kind; null when the model has no such encoder.
-Json encoder_config(const Json& config, bool vision) {
-  const char* key = vision ? "vision_config" : "text_config";
-  if (config.contains(key)) return config[key];
-  return json_get<std::string>(config, "model_type", "") == (vision ? "vit" : "bert") ? config : Json();
-}
-
 // Loads all parameters of `store`, of which the pooler's may be absent when `pooler_optional`. Returns whether it is
 // there.
 bool load(ParamStore& store, const std::string& directory, bool pooler_optional) {

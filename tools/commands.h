@@ -20,10 +20,7 @@ void add_tokenize_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_inspect_command(CLI::App& app);
 void add_embed_command(CLI::App& app);
-<<<<<<< HEAD
 void add_preprocess_command(CLI::App& app);
-=======
 void add_export_command(CLI::App& app);
->>>>>>> onnx
 
 }  // namespace duet::tools

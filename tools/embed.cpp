@@ -22,12 +22,6 @@ struct EmbedCommand {
   int workers = 2;
 };
 
-// The config of one encoder in a model directory of any kind; null when the model has no such encoder.
-Json part_config(const Json& config, const char* key, const char* type) {
-  if (config.contains(key)) return config[key];
-  return json_get<std::string>(config, "model_type", "") == type ? config : Json();
-}
-
 // What an encoder makes of a batch of B samples.
 struct Vectors {
   Tensor hidden;     // (B, T, D)
@@ -143,7 +137,7 @@ class Embedder {
   Embedder(const std::string& directory, bool image, int64_t max_length)
       : processors_(train::Processors::load(directory)) {
     const Json config = models::read_model_config(directory);
-    const Json part = image ? part_config(config, "vision_config", "vit") : part_config(config, "text_config", "bert");
+    const Json part = models::encoder_config(config, image);
     check(!part.is_null(), "embed", directory, " has no ", image ? "vision" : "text", " encoder");
     int64_t width = 0;
     if (image) {
@@ -209,9 +203,9 @@ class Embedder {
 bool embeds_images(const EmbedCommand& c, const std::vector<train::Sample>& samples) {
   if (!c.modality.empty()) return c.modality == "image";
   const Json config = models::read_model_config(c.model);
-  const bool image = !part_config(config, "vision_config", "vit").is_null() &&
+  const bool image = !models::encoder_config(config, true).is_null() &&
                      std::any_of(samples.begin(), samples.end(), [](const auto& s) { return s.has_image(); });
-  const bool text = !part_config(config, "text_config", "bert").is_null() &&
+  const bool text = !models::encoder_config(config, false).is_null() &&
                     std::any_of(samples.begin(), samples.end(), [](const auto& s) { return s.has_text; });
   check(image || text, "embed", c.data, " has nothing that ", c.model, " can embed");
   check(!image || !text, "embed", "both ", c.data, " and ", c.model,

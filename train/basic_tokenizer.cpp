@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "duet/core/error.h"
 #include "duet/train/unicode.h"
 
 namespace duet::train {
@@ -16,9 +17,9 @@ bool splits(char32_t c) {
   return c < 128 ? is_ascii_punctuation(c) : unicode::is_punctuation(c);
 }
 
-// The CJK ideograph blocks of BERT; not Kana, Hangul or Thai. The reference's sixth block starts at 2B920, although
-// Unicode's Extension E starts at 2B820: matching it gives the same tokens.
-bool is_cjk(char32_t c) {
+// The CJK ideograph blocks of BERT; not Kana, Hangul or Thai. The fast reference's sixth block starts at 2B920,
+// although Unicode's Extension E starts at 2B820, as the slow one has it: matching each gives the same tokens.
+bool is_cjk(char32_t c, Semantics semantics) {
   static constexpr std::array<std::array<char32_t, 2>, 8> blocks{{{0x4E00, 0x9FFF},
                                                                   {0x3400, 0x4DBF},
                                                                   {0x20000, 0x2A6DF},
@@ -27,6 +28,7 @@ bool is_cjk(char32_t c) {
                                                                   {0x2B920, 0x2CEAF},
                                                                   {0xF900, 0xFAFF},
                                                                   {0x2F800, 0x2FA1F}}};
+  if (c >= 0x2B820 && c < 0x2B920) return semantics == Semantics::slow;
   return c >= 0x3400 && std::any_of(blocks.begin(), blocks.end(), [&](auto& b) { return c >= b[0] && c <= b[1]; });
 }
 
@@ -82,49 +84,119 @@ void tokenize_ascii(std::string_view text, bool lowercase, WordWriter& words) {
   }
 }
 
-void tokenize_unicode(std::string_view text, const BasicTokenizerOptions& options, WordWriter& words) {
-  std::u32string clean;
-  clean.reserve(text.size());
-  while (!text.empty()) {
-    const char32_t c = unicode::take_code_point(text);
-    const bool kept_control = c == '\t' || c == '\n' || c == '\r';
-    if (c == 0 || c == unicode::replacement_character || (!kept_control && unicode::is_control(c))) continue;
-    if (unicode::is_white_space(c)) {
-      clean += U' ';
-    } else if (options.tokenize_chinese_chars && is_cjk(c)) {
-      clean += {U' ', c, U' '};
-    } else {
-      clean += c;
-    }
+// Step 1 for one character: whether it goes.
+bool is_dropped(char32_t c, Semantics semantics) {
+  if (c == '\t' || c == '\n' || c == '\r') return false;
+  return c == 0 || c == unicode::replacement_character || unicode::is_control(c) ||
+         (semantics == Semantics::slow && unicode::is_unassigned(c));
+}
+
+// Keeps the characters of `text`, and what belongs to them in `source`, that are not `dropped`.
+template <class Dropped>
+void drop(std::u32string& text, std::vector<uint32_t>* source, Dropped dropped) {
+  size_t kept = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (dropped(text[i])) continue;
+    text[kept] = text[i];
+    if (source) (*source)[kept] = (*source)[i];
+    ++kept;
   }
-  if (options.strips_accents()) {
-    clean = unicode::nfd(clean);
-    std::erase_if(clean, unicode::is_nonspacing_mark);
+  text.resize(kept);
+  if (source) source->resize(kept);
+}
+
+void strip_accents(std::u32string& text, std::vector<uint32_t>* source) {
+  if (source) {
+    std::vector<uint32_t> inner;
+    text = unicode::nfd(text, inner);
+    for (uint32_t& i : inner) i = (*source)[i];
+    *source = std::move(inner);
+  } else {
+    text = unicode::nfd(text);
   }
-  if (options.lowercase) {
-    std::u32string lower;
-    lower.reserve(clean.size());
-    for (const char32_t c : clean) unicode::append_lowercase(lower, c);
-    clean = std::move(lower);
+  drop(text, source, unicode::is_nonspacing_mark);
+}
+
+// The one character whose lowercase is longer: i and a dot above.
+constexpr char32_t capital_i_with_dot = 0x130, dot_above = 0x307;
+
+void lower(std::u32string& text, std::vector<uint32_t>* source) {
+  if (text.find(capital_i_with_dot) == text.npos) {
+    for (char32_t& c : text) c = unicode::to_lower(c);
+    return;
   }
-  for (const char32_t c : clean) {
-    if (c == U' ')
-      words.end_word();
-    else
-      words.put(splits(c), [&](std::string& out) { unicode::append_utf8(out, c); });
+  std::u32string out;
+  std::vector<uint32_t> out_source;
+  for (size_t i = 0; i < text.size(); ++i) {
+    unicode::append_lowercase(out, text[i]);
+    if (source) out_source.resize(out.size(), (*source)[i]);
   }
+  text = std::move(out);
+  if (source) *source = std::move(out_source);
 }
 
 }  // namespace
+
+std::u32string normalize(std::string_view text, const BasicTokenizerOptions& options, std::vector<uint32_t>* source) {
+  const bool slow = options.semantics == Semantics::slow;
+  check(!slow || !source, "tokenizer", "offsets are known only with the fast semantics; the slow tokenizer has none");
+  std::u32string clean;
+  clean.reserve(text.size());
+  if (source) source->clear();
+  uint32_t index = 0;
+  const auto put = [&](char32_t c) {
+    clean += c;
+    if (source) source->push_back(index);
+  };
+  for (; !text.empty(); ++index) {
+    char32_t c = unicode::take_code_point(text);
+    // Transformers' slow tokenizer lowercases before everything else; only what NFC does below can tell.
+    const bool expands = slow && options.lowercase && c == capital_i_with_dot;
+    if (slow && options.lowercase) c = unicode::to_lower(c);
+    if (options.clean_text && is_dropped(c, options.semantics)) continue;
+    if (options.clean_text && unicode::is_white_space(c)) {
+      put(U' ');
+    } else if (options.tokenize_chinese_chars && is_cjk(c, options.semantics)) {
+      for (const char32_t each : {char32_t{U' '}, c, char32_t{U' '}}) put(each);
+    } else {
+      put(c);
+    }
+    if (expands) put(dot_above);
+  }
+  if (options.strips_accents())
+    strip_accents(clean, source);
+  else if (slow)
+    clean = unicode::nfc(clean);
+  if (options.lowercase && !slow) lower(clean, source);
+  return clean;
+}
+
+void split_words(std::u32string_view text, const std::function<void(size_t begin, size_t end)>& visit) {
+  size_t begin = 0;
+  for (size_t i = 0; i <= text.size(); ++i) {
+    const bool ends = i == text.size() || unicode::is_white_space(text[i]) || splits(text[i]);
+    if (!ends) continue;
+    if (begin < i) visit(begin, i);
+    if (i < text.size() && splits(text[i])) visit(i, i + 1);
+    begin = i + 1;
+  }
+}
 
 void basic_tokenize(std::string_view text, const BasicTokenizerOptions& options, std::string& out) {
   WordWriter words(out);
   out.reserve(text.size() + text.size() / 2);
   const bool ascii = std::all_of(text.begin(), text.end(), [](char c) { return static_cast<signed char>(c) >= 0; });
-  if (ascii)
+  // ASCII holds no accents, ideographs or unassigned characters, so the two semantics agree on it.
+  if (ascii && options.clean_text) {
     tokenize_ascii(text, options.lowercase, words);
-  else
-    tokenize_unicode(text, options, words);
+    return;
+  }
+  for (const char32_t c : normalize(text, options)) {
+    if (unicode::is_white_space(c))
+      words.end_word();
+    else
+      words.put(splits(c), [&](std::string& to) { unicode::append_utf8(to, c); });
+  }
 }
 
 std::vector<std::string> basic_tokenize(std::string_view text, const BasicTokenizerOptions& options) {
@@ -136,7 +208,7 @@ std::vector<std::string> basic_tokenize(std::string_view text, const BasicTokeni
 }
 
 bool is_own_word(char32_t c, const BasicTokenizerOptions& options) {
-  return splits(c) || (options.tokenize_chinese_chars && is_cjk(c));
+  return splits(c) || (options.tokenize_chinese_chars && is_cjk(c, options.semantics));
 }
 
 }  // namespace duet::train

@@ -19,15 +19,11 @@ std::shared_ptr<const Tokenizer> open_vocabulary(const StageConfig& config) {
   return std::make_shared<const Tokenizer>(Tokenizer::from_vocab_file(config.vocab, {}));
 }
 
-// The encoder's config in a model directory of any kind that has one.
 Json part_config(const std::string& directory, bool vision) {
-  const Json config = models::read_model_config(directory);
-  const char* key = vision ? "vision_config" : "text_config";
-  if (config.contains(key)) return config[key];
-  const auto type = json_get<std::string>(config, "model_type", "");
-  check(type == (vision ? "vit" : "bert"), "model", directory, " holds a model of type \"", type, "\", no ",
-        vision ? "vision" : "text", " encoder");
-  return config;
+  const Json config = models::read_model_config(directory), part = models::encoder_config(config, vision);
+  check(!part.is_null(), "model", directory, " holds a model of type \"",
+        json_get<std::string>(config, "model_type", ""), "\", no ", vision ? "vision" : "text", " encoder");
+  return part;
 }
 
 void load_part(models::ParamStore& store, const std::string& directory, const models::LoadOptions& options) {

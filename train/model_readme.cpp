@@ -76,8 +76,15 @@ square = Image.new("RGB", (side, side), "white")
 square.paste(image.resize((width, height), processor["resample"]), ((side - width) // 2, (side - height) // 2))
 image = square
 )";
+constexpr const char* multimodal_edge = R"(edge, (width, height) = processor["size"]["shortest_edge"], image.size
+size = (edge, edge * height // width) if width <= height else (edge * width // height, edge)
+image = image.resize(size, processor["resample"])
+)";
+constexpr const char* multimodal_crop = R"(left, top = (image.width - side) // 2, (image.height - side) // 2
+image = image.crop((left, top, left + side, top + side))
+)";
 constexpr const char* multimodal_end =
-    R"(pixels = normalize(pil_to_tensor(image) / 255, processor["image_mean"], processor["image_std"])[None]
+    R"(pixels = normalize(pil_to_tensor(image) * processor["rescale_factor"], processor["image_mean"], processor["image_std"])[None]
 with torch.no_grad():
     pooled = [vit(pixels).last_hidden_state[:, 0], bert(**tokens).pooler_output]
     probabilities = classifier(torch.cat(pooled, dim=1)).softmax(dim=1)[0].tolist()
@@ -86,7 +93,21 @@ for i, probability in enumerate(probabilities):
 )";
 
 std::string multimodal_code(const InputConfig& input) {
-  return std::string(multimodal_start) + (input.fit == Fit::pad ? multimodal_pad : multimodal_stretch) + multimodal_end;
+  std::string code = multimodal_start;
+  switch (input.steps.fit) {
+    case Fit::pad:
+      code += multimodal_pad;
+      break;
+    case Fit::stretch:
+      code += multimodal_stretch;
+      break;
+    case Fit::shortest_edge:
+      code += multimodal_edge;
+      break;
+    case Fit::keep:
+      break;
+  }
+  return code + (input.steps.crop ? multimodal_crop : "") + multimodal_end;
 }
 
 std::string from_pretrained(const std::string& architecture, const InputConfig& input) {
@@ -146,7 +167,7 @@ std::string model_readme(const Json& model, const InputConfig& input, const Json
   else
     page += "To load it with Hugging Face Transformers:\n\n";
   page += "```python\n" + (multimodal ? multimodal_code(input) : from_pretrained(architecture, input)) + "```\n";
-  if (!multimodal && input.use_images && input.fit == Fit::pad)
+  if (!multimodal && input.use_images && input.steps.fit == Fit::pad)
     page +=
         "\nThe model was trained on images centred on a white square before they were resized, which "
         "ViTImageProcessor does not do.\n";

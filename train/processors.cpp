@@ -22,9 +22,9 @@ std::optional<ImageSteps> find_image_steps(const std::string& directory) {
   const Json config = models::read_model_config(directory);
   if (config.contains("pretrained_cfg"))
     return read_timm_processor(config["pretrained_cfg"], directory + "/config.json");
-  const bool vit = json_get<std::string>(config, "model_type", "") == "vit";
-  if (!vit && !config.contains("vision_config")) return std::nullopt;
-  const auto side = static_cast<int>(models::VitConfig::from_json(vit ? config : config["vision_config"]).image_size);
+  const Json vision = models::encoder_config(config, true);
+  if (vision.is_null()) return std::nullopt;
+  const auto side = static_cast<int>(models::VitConfig::from_json(vision).image_size);
   const bool torchvision = models::layout_of(models::Weights::open(directory)) == models::Layout::torchvision;
   std::fprintf(stderr, "note: %s has no preprocessor_config.json; images are prepared as %s does by default\n",
                directory.c_str(), torchvision ? "torchvision" : "ViTImageProcessor");

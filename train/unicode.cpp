@@ -1,7 +1,8 @@
 #include "duet/train/unicode.h"
 
 #include <algorithm>
-#include <vector>
+#include <tuple>
+#include <utility>
 
 #include "duet/train/unicode_tables.h"
 
@@ -9,17 +10,29 @@ namespace duet::train::unicode {
 namespace {
 
 constexpr uint32_t code_space = 0x110000;
-enum : uint8_t { mark = 1, punct = 2, control = 4, space = 8, combines = 16, lowers = 32, decomposes = 64 };
+enum : uint16_t {
+  mark = 1,
+  punct = 2,
+  control = 4,
+  space = 8,
+  combines = 16,
+  lowers = 32,
+  decomposes = 64,
+  absent = 128,
+  word = 256
+};
 
-// The properties of every code point as one byte, because searching the ranges for each character of a non-English
-// text would dominate tokenisation. 1.1 MB, made from the ranges on first use; ASCII text never comes here.
-const std::vector<uint8_t>& properties() {
-  static const std::vector<uint8_t> all = [] {
-    std::vector<uint8_t> flags(code_space);
-    const auto set = [&](const auto& ranges, uint8_t flag) {
+// The properties of every code point as a bit set, because searching the ranges for each character of a non-English
+// text would dominate tokenisation. 2.2 MB, made from the ranges on first use; ASCII text never comes here.
+const std::vector<uint16_t>& properties() {
+  static const std::vector<uint16_t> all = [] {
+    std::vector<uint16_t> flags(code_space);
+    const auto set = [&](const auto& ranges, uint16_t flag) {
       for (const auto& r : ranges)
         for (uint32_t c = r.first; c <= r.last; ++c) flags[c] |= flag;
     };
+    set(unassigned, absent);
+    set(word_characters, word);
     set(nonspacing_marks, mark);
     set(punctuation, punct);
     set(controls, control);
@@ -34,7 +47,7 @@ const std::vector<uint8_t>& properties() {
   return all;
 }
 
-bool has(char32_t c, uint8_t flag) {
+bool has(char32_t c, uint16_t flag) {
   return c < code_space && (properties()[c] & flag);
 }
 
@@ -48,7 +61,11 @@ const auto& row_of(const Ranges& ranges, char32_t c) {
 // Hangul syllables are laid out by (leading consonant, vowel, optional trailing consonant): Unicode Standard, 3.12.
 constexpr char32_t hangul_first = 0xAC00, hangul_last = 0xD7A3;
 constexpr char32_t leading_first = 0x1100, vowel_first = 0x1161, trailing_before = 0x11A7;
-constexpr uint32_t vowels = 21, trailings = 28;
+constexpr uint32_t leadings = 19, vowels = 21, trailings = 28;
+
+bool by_parts(const Decomposition& a, const Decomposition& b) {
+  return std::tie(a.first, a.second) < std::tie(b.first, b.second);
+}
 
 void append_decomposition(std::u32string& out, char32_t c) {
   if (c >= hangul_first && c <= hangul_last) {
@@ -64,6 +81,38 @@ void append_decomposition(std::u32string& out, char32_t c) {
   } else {
     out += c;
   }
+}
+
+template <class Visit>
+void for_each_run_of_marks(const std::u32string& text, Visit visit) {
+  for (size_t begin = 0; begin < text.size(); ++begin) {
+    if (!has(text[begin], combines)) continue;
+    size_t end = begin + 1;
+    while (end < text.size() && has(text[end], combines)) ++end;
+    visit(begin, end);
+    begin = end;
+  }
+}
+
+// The character that `first` and `second` become together under NFC, or 0.
+char32_t composite(char32_t first, char32_t second) {
+  if (first >= leading_first && first < leading_first + leadings && second >= vowel_first &&
+      second < vowel_first + vowels)
+    return hangul_first + ((first - leading_first) * vowels + (second - vowel_first)) * trailings;
+  if (first >= hangul_first && first <= hangul_last && (first - hangul_first) % trailings == 0 &&
+      second > trailing_before && second < trailing_before + trailings)
+    return first + (second - trailing_before);
+  static const std::vector<Decomposition> pairs = [] {
+    std::vector<Decomposition> rows;
+    for (const Decomposition& d : decompositions)
+      if (d.second && !std::binary_search(composition_exclusions.begin(), composition_exclusions.end(), d.code))
+        rows.push_back(d);
+    std::sort(rows.begin(), rows.end(), by_parts);
+    return rows;
+  }();
+  const Decomposition wanted{0, first, second};
+  const auto at = std::lower_bound(pairs.begin(), pairs.end(), wanted, by_parts);
+  return at != pairs.end() && !by_parts(wanted, *at) ? at->code : 0;
 }
 
 }  // namespace
@@ -82,6 +131,14 @@ bool is_control(char32_t c) {
 
 bool is_white_space(char32_t c) {
   return has(c, space);
+}
+
+bool is_unassigned(char32_t c) {
+  return c >= code_space || has(c, absent);
+}
+
+bool is_word(char32_t c) {
+  return has(c, word);
 }
 
 int combining_class(char32_t c) {
@@ -105,14 +162,59 @@ std::u32string nfd(std::u32string_view text) {
   out.reserve(text.size() + text.size() / 2);
   for (const char32_t c : text) append_decomposition(out, c);
   // Each run of characters with a non-zero class is sorted by class, equal classes keeping their order.
-  for (size_t begin = 0; begin < out.size(); ++begin) {
-    if (!has(out[begin], combines)) continue;
-    size_t end = begin + 1;
-    while (end < out.size() && has(out[end], combines)) ++end;
+  for_each_run_of_marks(out, [&](size_t begin, size_t end) {
     std::stable_sort(out.begin() + static_cast<ptrdiff_t>(begin), out.begin() + static_cast<ptrdiff_t>(end),
                      [](char32_t a, char32_t b) { return combining_class(a) < combining_class(b); });
-    begin = end;
+  });
+  return out;
+}
+
+std::u32string nfd(std::u32string_view text, std::vector<uint32_t>& source) {
+  std::u32string out;
+  std::vector<uint8_t> first;  // whether a character is the first that its original became
+  for (const char32_t c : text) {
+    const size_t before = out.size();
+    append_decomposition(out, c);
+    first.resize(out.size());
+    first[before] = 1;
   }
+  for_each_run_of_marks(out, [&](size_t begin, size_t end) {
+    std::vector<std::pair<char32_t, uint8_t>> run;
+    for (size_t i = begin; i < end; ++i) run.emplace_back(out[i], first[i]);
+    std::stable_sort(run.begin(), run.end(),
+                     [](const auto& a, const auto& b) { return combining_class(a.first) < combining_class(b.first); });
+    for (size_t i = begin; i < end; ++i) std::tie(out[i], first[i]) = run[i - begin];
+  });
+  source.clear();
+  uint32_t begun = 0;
+  for (const uint8_t begins : first) {
+    begun += begins;
+    source.push_back(begun ? begun - 1 : 0);
+  }
+  return out;
+}
+
+std::u32string nfc(std::u32string_view text) {
+  std::u32string out = nfd(text);
+  // The last character with class 0, which takes in what follows it; nothing may stand between that has a class at
+  // least as high (Unicode Standard, 3.11, D117). `written` only ever trails `read`.
+  size_t starter = out.size(), written = 0;
+  int last_class = 0;
+  for (size_t read = 0; read < out.size(); ++read) {
+    const char32_t c = out[read];
+    const int own_class = combining_class(c);
+    if (starter < written) {
+      const bool blocked = written > starter + 1 && last_class >= own_class;
+      if (const char32_t both = blocked ? 0 : composite(out[starter], c)) {
+        out[starter] = both;
+        continue;
+      }
+    }
+    if (own_class == 0) starter = written;
+    last_class = own_class;
+    out[written++] = c;
+  }
+  out.resize(written);
   return out;
 }
 
@@ -148,6 +250,16 @@ char32_t take_code_point(std::string_view& rest) {
   }
   rest.remove_prefix(length);
   return c;
+}
+
+char32_t code_point_before(std::string_view text, size_t end) {
+  for (size_t length = 2; length <= std::min<size_t>(4, end); ++length) {
+    std::string_view last = text.substr(end - length, length);
+    const char32_t c = take_code_point(last);
+    if (last.empty()) return c;
+  }
+  std::string_view last = text.substr(end - 1, 1);
+  return take_code_point(last);
 }
 
 std::u32string decode_utf8(std::string_view text) {

@@ -28,5 +28,8 @@ extern const std::span<const CodeRange> white_space;       // the White_Space pr
 extern const std::span<const ClassRange> combining_classes;
 extern const std::span<const LowercaseRange> lowercase_ranges;  // without U+0130, which becomes two code points
 extern const std::span<const Decomposition> decompositions;     // without Hangul syllables, which are computed
+extern const std::span<const uint32_t> composition_exclusions;  // mappings to two code points that NFC never undoes
+extern const std::span<const CodeRange> unassigned;             // general category Cn
+extern const std::span<const CodeRange> word_characters;        // \w of Unicode regular expressions
 
 }  // namespace duet::train::unicode

@@ -71,6 +71,42 @@ TEST_F(TokenizeCommand, MaxLengthCounts) {
   EXPECT_EQ(tokenize({"--max-length", "-1"}, "cat\n").status, 2);
 }
 
+TEST_F(TokenizeCommand, EitherEndAndEitherTextCanBeCut) {
+  EXPECT_EQ(rows(tokenize({"--max-length", "4", "--truncation-side", "left"}, "the cat sat"))[0]["ids"],
+            Json({2, 6, 8, 3}));
+  EXPECT_EQ(rows(tokenize({"--max-length", "6", "--pair", "--truncation", "only_first"}, "the cat\tsat sat"))[0]["ids"],
+            Json({2, 5, 3, 8, 8, 3}));
+  EXPECT_EQ(tokenize({"--truncation", "only_first"}, "cat\n").status, 2);  // needs --max-length
+  EXPECT_EQ(tokenize({"--max-length", "6", "--truncation", "middle"}, "cat\n").status, 2);
+  EXPECT_EQ(tokenize({"--max-length", "6", "--truncation", "only_second"}, "cat\n").status, 1);
+}
+
+TEST_F(TokenizeCommand, OffsetsAndSlowSemantics) {
+  const auto lines = rows(tokenize({"--offsets"}, "The c\u00E1ts [MASK]"));
+  EXPECT_EQ(lines[0]["offsets"].dump(), "[[0,0],[0,3],[4,7],[7,8],[9,15],[0,0]]");
+  EXPECT_EQ(rows(tokenize({}, "cat\u0378"))[0]["ids"], Json({2, 1, 3}));
+  EXPECT_EQ(rows(tokenize({"--slow"}, "cat\u0378"))[0]["ids"], Json({2, 6, 3}));
+  const Finished f = tokenize({"--slow", "--offsets"}, "cat\n");
+  EXPECT_EQ(f.status, 1);
+  EXPECT_NE(f.err.find("slow"), f.err.npos) << f.err;
+}
+
+TEST_F(TokenizeCommand, TheModelsOwnTruncationAndPaddingCount) {
+  train::TokenizerOptions options;
+  options.truncation = train::TruncationOptions{.max_length = 4};
+  options.padding = train::PaddingOptions{.length = 5};
+  make_directories(directory_ / "model");
+  train::Tokenizer::from_vocab_file(vocab_, options).save(directory_ / "model");
+  const std::vector<std::string> arguments{"tokenize", "--model", directory_ / "model"};
+  const Json row = rows(run(arguments, {.input = "the cat sat"}))[0];
+  EXPECT_EQ(row["ids"], Json({2, 5, 6, 3, 0}));
+  EXPECT_EQ(row["attention_mask"], Json({1, 1, 1, 1, 0}));
+  std::vector<std::string> without = arguments;
+  without.insert(without.end(), {"--max-length", "0"});
+  EXPECT_EQ(rows(run(without, {.input = "the cat sat"}))[0].dump(),
+            R"({"ids":[2,5,6,8,3],"tokens":["[CLS]","the","cat","sat","[SEP]"]})");
+}
+
 TEST_F(TokenizeCommand, ModelDirectoriesKeepTheirSettings) {
   train::TokenizerOptions options;
   options.lowercase = false;

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "duet/core/error.h"
+
 namespace duet::train {
 namespace {
 
@@ -14,9 +16,9 @@ std::string split(std::string_view text, const BasicTokenizerOptions& options = 
   return out;
 }
 
-TEST(BasicTokenizer, AgreesWithTheFastReferenceOnItsTable) {
+TEST(BasicTokenizer, AgreesWithBothReferencesOnTheirTable) {
   struct Case {
-    std::string input, words;
+    std::string input, words, slow = "";  // slow: unless empty, what the slow reference gives instead
   };
   using namespace std::string_literals;
   for (const Case& c : std::vector<Case>{
@@ -43,11 +45,39 @@ TEST(BasicTokenizer, AgreesWithTheFastReferenceOnItsTable) {
            {"\u0939\u093F\u0928\u094D\u0926\u0940", "\u0939\u093F\u0928\u0926\u0940"},
            {"\uFB01ne \u2460 \u00BD \u2122", "\uFB01ne \u2460 \u00BD \u2122"},
            {"\U0001F600ok", "\U0001F600ok"},
-           {"\u0378z", "\u0378z"},
-           {"\U0002B820x", "\U0002B820x"},
+           {"\u0378z", "\u0378z", "z"},
+           {"\U0002B820x", "\U0002B820x", "\U0002B820 x"},
            {"\U0002B920x", "\U0002B920 x"},
-       })
+       }) {
     EXPECT_EQ(split(c.input), c.words) << c.input;
+    EXPECT_EQ(split(c.input, {.semantics = Semantics::slow}), c.slow.empty() ? c.words : c.slow) << c.input;
+  }
+}
+
+TEST(BasicTokenizer, SlowComposesAccentsThatAreKept) {
+  const BasicTokenizerOptions cased{.lowercase = false, .semantics = Semantics::slow};
+  EXPECT_EQ(split("e\u0301", cased), "\u00E9");
+  EXPECT_EQ(split("\u1100\u1161\u11A8", cased), "\uAC01");
+  EXPECT_EQ(split("a\u037Eb", cased), "a ; b");
+  EXPECT_EQ(split("\u0130", {.lowercase = true, .strip_accents = false, .semantics = Semantics::slow}), "i\u0307");
+  EXPECT_EQ(split("E\u0301", {.lowercase = false, .strip_accents = true, .semantics = Semantics::slow}), "E");
+}
+
+TEST(BasicTokenizer, UncleanedTextKeepsControlCharacters) {
+  const BasicTokenizerOptions raw{.lowercase = false, .clean_text = false};
+  EXPECT_EQ(split("a\u00ADb", raw), "a\u00ADb");
+  EXPECT_EQ(split("a\u000Bb\u0085c d", raw), "a b c d");  // white space all the same
+  EXPECT_EQ(split("a\x01z", raw), "a\x01z");
+  EXPECT_EQ(split("\uFFFD", raw), "\uFFFD");
+}
+
+TEST(BasicTokenizer, NormalisedTextKnowsWhereItCameFrom) {
+  std::vector<uint32_t> source;
+  EXPECT_EQ(normalize("\u00ADN\u00E1\u4E2D", {}, &source), U"na \u4E2D ");
+  EXPECT_EQ(source, (std::vector<uint32_t>{1, 2, 3, 3, 3}));
+  EXPECT_EQ(normalize("a\u0130b", {.strip_accents = false}, &source), U"ai\u0307b");
+  EXPECT_EQ(source, (std::vector<uint32_t>{0, 1, 1, 2}));
+  EXPECT_THROW(normalize("a", {.semantics = Semantics::slow}, &source), Error);
 }
 
 TEST(BasicTokenizer, EveryBlockOfIdeographsStandsAlone) {

@@ -28,7 +28,7 @@ Json multimodal() {
 }
 
 TEST(ModelReadme, MultimodalClassifierHasAProgramThatLoadsIt) {
-  const std::string page = model_readme(multimodal(), {.fit = Fit::pad, .max_length = 24}, run);
+  const std::string page = model_readme(multimodal(), {.max_length = 24}, run);
   EXPECT_TRUE(page.starts_with("# Image and text classifier\n"));
   EXPECT_CONTAINS(page, "Trained with `duet finetune` on 2,540 samples of the data set drawings.");
   EXPECT_CONTAINS(page, "- images: 3 layers, 96 wide, 3 heads, 64 x 64 pixels in patches of 8\n");
@@ -45,9 +45,9 @@ TEST(ModelReadme, MultimodalClassifierHasAProgramThatLoadsIt) {
 
 // Transformers' own processors would stretch; the program must do as the training did.
 TEST(ModelReadme, ImagesArePreparedAsInTraining) {
-  const std::string pad = python_of(model_readme(multimodal(), {.fit = Fit::pad}, run));
+  const std::string pad = python_of(model_readme(multimodal(), {}, run));
   EXPECT_CONTAINS(pad, "square.paste(");
-  const std::string stretch = python_of(model_readme(multimodal(), {.fit = Fit::stretch}, run));
+  const std::string stretch = python_of(model_readme(multimodal(), {.steps = {.fit = Fit::stretch}}, run));
   EXPECT_CONTAINS(stretch, "image.resize((side, side)");
   EXPECT_EQ(stretch.find("square"), stretch.npos);
 }
@@ -56,7 +56,7 @@ TEST(ModelReadme, OtherModelsAreLoadedWhole) {
   Json image = preset_size("mini").vision.to_json(), text = preset_size("mini").text.to_json();
   image["architectures"] = {"ViTForImageClassification"};
   text["architectures"] = {"BertForMaskedLM"};
-  const std::string vision_page = model_readme(image, {.use_text = false, .fit = Fit::pad}, run);
+  const std::string vision_page = model_readme(image, {.use_text = false}, run);
   EXPECT_CONTAINS(python_of(vision_page), "ViTForImageClassification.from_pretrained(directory)");
   EXPECT_CONTAINS(python_of(vision_page), "ViTImageProcessor.from_pretrained(directory)");
   EXPECT_EQ(vision_page.find("Tokenizer"), vision_page.npos);

@@ -139,13 +139,9 @@ TEST_F(Strategies, WholeStartsFromTheJointModel) {
   const std::string name = "text_model.pooler.dense.weight";
   EXPECT_FALSE(same_bits(before.load(name), after.load(name)));  // all of it is trained
   const Json config = read_json(directory_ / "whole/config.json");
-<<<<<<< HEAD
   EXPECT_EQ(config.at("from").at("vision"), joint);
-=======
-  EXPECT_EQ(config.at("vision_from"), joint);
   EXPECT_CONTAINS(read_file(directory_ / "whole/model/README.md"), "# Image and text classifier");
   EXPECT_CONTAINS(read_file(directory_ / "joint/model/README.md"), "VisionTextDualEncoderModel.from_pretrained");
->>>>>>> onnx
   EXPECT_EQ(config.at("fraction"), 1);
 }
 

@@ -41,6 +41,42 @@ TEST(Unicode, NothingHasPropertiesPastTheLastCodePoint) {
   }
 }
 
+TEST(Unicode, ComposesCanonically) {
+  EXPECT_EQ(nfc(U"e\u0301"), U"\u00E9");
+  EXPECT_EQ(nfc(U"a\u0301\u0323"), U"\u1EA1\u0301");  // marks are ordered first
+  EXPECT_EQ(nfc(U"a\u0302\u0301"), U"\u1EA5");        // step by step
+  EXPECT_EQ(nfc(U"a\u0315\u0300"), U"\u00E0\u0315");
+  EXPECT_EQ(nfc(U"\u0958"), U"\u0915\u093C");  // excluded from composition
+  EXPECT_EQ(nfc(U"\u212B"), U"\u00C5");        // a singleton
+  EXPECT_EQ(nfc(U"\u1112\u1161\u11AB"), U"\uD55C");
+  EXPECT_EQ(nfc(U"\uD558\u11AB\u11AB"), U"\uD55C\u11AB");
+  EXPECT_EQ(nfc(U"\u0301e"), U"\u0301e");
+  EXPECT_EQ(nfc(U""), U"");
+}
+
+TEST(Unicode, DecompositionKnowsItsSource) {
+  std::vector<uint32_t> source;
+  EXPECT_EQ(nfd(U"x\u1EA5\uAC01y", source), U"xa\u0302\u0301\u1100\u1161\u11A8y");
+  EXPECT_EQ(source, (std::vector<uint32_t>{0, 1, 1, 1, 2, 2, 2, 3}));
+}
+
+TEST(Unicode, WordAndUnassignedCharacters) {
+  for (const char32_t c : {U'a', U'_', U'7', char32_t{0x301}, char32_t{0x200D}, char32_t{0x24B6}, char32_t{0x4E00}})
+    EXPECT_TRUE(is_word(c)) << std::hex << static_cast<uint32_t>(c);
+  for (const char32_t c : {U'-', U' ', char32_t{0xB2}, char32_t{0x1F600}, char32_t{0x378}}) EXPECT_FALSE(is_word(c));
+  EXPECT_TRUE(is_unassigned(0x378) && is_unassigned(0xFFFF) && is_unassigned(0x110000));
+  EXPECT_FALSE(is_unassigned(U'a') || is_unassigned(0xE000) || is_unassigned(0xAC01));
+}
+
+TEST(Unicode, ReadsBackwards) {
+  const std::string text = "a\u00E9\U0001F600\xFF\xC3";
+  EXPECT_EQ(code_point_before(text, 1), U'a');
+  EXPECT_EQ(code_point_before(text, 3), 0xE9u);
+  EXPECT_EQ(code_point_before(text, 7), 0x1F600u);
+  EXPECT_EQ(code_point_before(text, 8), replacement_character);
+  EXPECT_EQ(code_point_before(text, 9), replacement_character);
+}
+
 TEST(Unicode, TablesAscendAndDoNotOverlap) {
   const auto ascends = [](const auto& ranges) {
     int64_t last = -1;
