@@ -186,7 +186,7 @@ def check_encoder(report, duet, directory, data, part, inputs):
 
 
 def check_model(report, duet, directory):
-    if not os.path.exists(os.path.join(directory, "config.json")):
+    if os.path.exists(os.path.join(directory, "model", "config.json")):  # a run
         directory = os.path.join(directory, "model")
     with open(os.path.join(directory, "config.json")) as f:
         config = json.load(f)
