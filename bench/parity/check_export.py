@@ -209,7 +209,7 @@ def check_readme(duet, directory, data, samples=3):
 
 
 def check(duet, directory, data=None, fixture=None):
-    if not os.path.exists(os.path.join(directory, "config.json")) or os.path.exists(os.path.join(directory, "model")):
+    if os.path.exists(os.path.join(directory, "model", "config.json")):  # a run
         directory = os.path.join(directory, "model")
     model, problems = load(directory)
     problems = sorted(map(str, problems)) + round_trip(duet, directory, model)

@@ -168,8 +168,9 @@ def check_classifier(report, duet, directory, data, inputs):
 
 def check_encoder(report, duet, directory, data, part, inputs):
     model = Exported(duet, directory, part)
-    lines = run_duet(duet, "embed", "--model", directory, "--hidden", "--data", data, "--modality",
-                     "image" if part == "vision" else "text")
+    # duet embed by itself takes as many tokens as the encoder can, more than a model trained on short texts was given.
+    choice = ["image"] if part == "vision" else ["text", "--max-length", str(inputs["input_ids"].shape[1])]
+    lines = run_duet(duet, "embed", "--model", directory, "--hidden", "--data", data, "--modality", *choice)
     got = model.run(inputs)
     single = [model.run({k: v[i:i + 1] for k, v in inputs.items()}) for i in range(len(lines))]
     for i, line in enumerate(lines):  # without padding
@@ -186,7 +187,7 @@ def check_encoder(report, duet, directory, data, part, inputs):
 
 
 def check_model(report, duet, directory):
-    if not os.path.exists(os.path.join(directory, "config.json")):
+    if os.path.exists(os.path.join(directory, "model", "config.json")):  # a run
         directory = os.path.join(directory, "model")
     with open(os.path.join(directory, "config.json")) as f:
         config = json.load(f)

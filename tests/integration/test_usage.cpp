@@ -28,6 +28,7 @@ TEST(Usage, HelpOfEveryCommand) {
                                                                                        {"pretrain", "joint"},
                                                                                        {"finetune"},
                                                                                        {"compare"},
+                                                                                       {"export"},
                                                                                        {"evaluate"},
                                                                                        {"predict"},
                                                                                        {"vocab"},
