@@ -11,13 +11,22 @@ add_library(duet_flags INTERFACE)
 # No -ffast-math: NaN and infinity must survive. These two only drop errno and trap bookkeeping, which lets loops
 # over exp and floor vectorise.
 target_compile_options(duet_flags INTERFACE -Wall -Wextra -Wshadow -Wno-missing-field-initializers
-                       -Wno-restrict -Werror -fno-math-errno -fno-trapping-math)
+                       $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> -Werror -fno-math-errno -fno-trapping-math)
 if(DUET_NATIVE)
   target_compile_options(duet_flags INTERFACE -march=native)
 endif()
 if(DUET_SANITIZE)
   # g++ 12 reports uninitialised values inside its own headers once they are instrumented (GCC bug 105562).
   target_compile_options(duet_flags INTERFACE -fsanitize=${DUET_SANITIZE} -fno-omit-frame-pointer
-                         -Wno-maybe-uninitialized)
+                         $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   target_link_options(duet_flags INTERFACE -fsanitize=${DUET_SANITIZE})
+endif()
+if(DUET_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL Clang)
+    message(FATAL_ERROR "DUET_FUZZ needs clang, which brings libFuzzer: use the preset fuzz, and install it with: "
+                        "tools/install_packages fuzz")
+  endif()
+  # Coverage in the libraries; the targets alone get libFuzzer's main. Any report of a sanitizer is a finding.
+  # Loops that must be vectorised are not at -O1, which clang would report.
+  target_compile_options(duet_flags INTERFACE -fsanitize=fuzzer-no-link -fno-sanitize-recover=all -Wno-pass-failed)
 endif()

@@ -16,18 +16,31 @@ double head_deviation(const ClassifierConfig& config) {
   return config.text ? config.text->initializer_range : config.vision->initializer_range;
 }
 
+constexpr int64_t most_labels = 1'000'000;
+
 std::vector<std::string> read_labels(const Json& json) {
   std::vector<std::string> labels;
-  if (json.contains("id2label")) {
-    for (size_t i = 0; i < json["id2label"].size(); ++i) {
-      const auto key = std::to_string(i);
-      check(json["id2label"].contains(key), "config", "id2label has no entry \"", key, "\"");
-      labels.push_back(json["id2label"][key].get<std::string>());
+  const auto given = json.find("id2label");
+  if (given != json.end()) {
+    check(given->is_object(), "config", "id2label must be an object, it is ", given->dump().substr(0, 80));
+    for (size_t i = 0; i < given->size(); ++i) {
+      const auto label = given->find(std::to_string(i));
+      check(label != given->end(), "config", "id2label has no entry \"", i, "\"");
+      check(label->is_string(), "config", "id2label \"", i, "\" must be a string, it is ", label->dump().substr(0, 80));
+      labels.push_back(label->get<std::string>());
     }
     return labels;
   }
-  for (int64_t i = 0; i < json_get<int64_t>(json, "num_labels", 2); ++i) labels.push_back("LABEL_" + std::to_string(i));
+  const auto count = json_get<int64_t>(json, "num_labels", 2);
+  check(count <= most_labels, "config", "num_labels ", count, " is more than the limit of ", most_labels);
+  for (int64_t i = 0; i < count; ++i) labels.push_back("LABEL_" + std::to_string(i));
   return labels;
+}
+
+const Json& part(const Json& json, const char* key) {
+  const auto found = json.find(key);
+  check(found != json.end() && found->is_object(), "config", "a multimodal classifier needs ", key);
+  return *found;
 }
 
 }  // namespace
@@ -40,14 +53,16 @@ ClassifierConfig ClassifierConfig::from_json(const Json& json) {
   } else if (type == "bert") {
     c.text = BertConfig::from_json(json);
   } else if (type == "duet-multimodal-classifier") {
-    c.vision = VitConfig::from_json(json.at("vision_config"));
-    c.text = BertConfig::from_json(json.at("text_config"));
+    c.vision = VitConfig::from_json(part(json, "vision_config"));
+    c.text = BertConfig::from_json(part(json, "text_config"));
   } else {
     fail("config", "model_type \"", type, "\" is no classifier; vit, bert and duet-multimodal-classifier are");
   }
   c.labels = read_labels(json);
   // Without a value of its own BERT's head drops out like its encoder; ViT's has no dropout.
   c.head_dropout = json_get(json, "classifier_dropout", type == "bert" ? c.text->hidden_dropout_prob : 0.0);
+  check(c.head_dropout >= 0 && c.head_dropout < 1, "config", "classifier_dropout must be in [0, 1), got ",
+        c.head_dropout);
   const auto problem = json_get<std::string>(json, "problem_type", "single_label_classification");
   check(problem == "single_label_classification", "config", "problem_type \"", problem,
         "\" is not supported; classifiers choose one label");

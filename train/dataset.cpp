@@ -36,6 +36,35 @@ bool is_index(std::string_view digits) {
          std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
+// Looks images up below a directory.
+class ImageFinder {
+ public:
+  explicit ImageFinder(const std::string& directory) : directory_(directory), root_(fs::canonical(directory)) {}
+
+  // The image file's size in bytes; checked once per file, since thousands of rows may share an IDX file.
+  uint64_t bytes(const std::string& image, const std::string& at) {
+    std::string file = image;
+    if (const size_t hash = image.rfind('#'); hash != image.npos && is_index(image.substr(hash + 1)))
+      if (!fs::exists(root_ / image)) file = image.substr(0, hash);
+    if (const auto known = checked_files_.find(file); known != checked_files_.end()) return known->second;
+    std::error_code error;
+    const fs::path real = fs::canonical(root_ / file, error);
+    check(!error, "dataset", at, ": cannot find image ", (fs::path(directory_) / file).string(), ": ", error.message());
+    check(starts_with_path(real, root_), "dataset", at, ": image \"", image,
+          "\" leads outside the dataset's directory, to ", real.string(), "; copy the file instead of linking it");
+    check(fs::is_regular_file(real, error), "dataset", at, ": image ", real.string(), " is not a file");
+    const uint64_t bytes = fs::file_size(real, error);
+    check(!error && bytes > 0, "dataset", at, ": image ", real.string(), " is empty");
+    checked_files_.emplace(file, bytes);
+    return bytes;
+  }
+
+ private:
+  std::string directory_;
+  fs::path root_;  // canonical
+  std::unordered_map<std::string, uint64_t> checked_files_;
+};
+
 }  // namespace
 
 bool is_split_name(std::string_view name) {
@@ -53,11 +82,8 @@ void check_inside(std::string_view path, const std::string& source) {
 // Builds one Dataset; the maps here are only needed while reading.
 class ManifestReader {
  public:
-  ManifestReader(const std::string& directory, const OpenOptions& options) : options_(options) {
-    data_.directory_ = directory;
-    std::error_code error;
-    check(fs::is_directory(directory, error), "dataset", directory, " is not a directory");
-    root_ = fs::canonical(directory);
+  ManifestReader(const DatasetText& source, const OpenOptions& options) : source_(source), options_(options) {
+    data_.directory_ = source.directory;
   }
 
   Dataset read() {
@@ -77,9 +103,9 @@ class ManifestReader {
 
   void read_description() {
     const std::string path = (fs::path(data_.directory_) / "dataset.json").string();
-    data_.name_ = root_.filename().string();
-    if (!fs::exists(path)) return;
-    const Json description = read_json(path);
+    data_.name_ = source_.name;
+    if (!source_.description) return;
+    const Json description = parse_json(*source_.description, path);
     check(description.is_object(), "dataset", path, ": must be a JSON object");
     if (const std::string* name = get_string(description, "name", path)) data_.name_ = *name;
     const auto labels = description.find("labels");
@@ -97,11 +123,11 @@ class ManifestReader {
 
   void read_manifest() {
     manifest_ = (fs::path(data_.directory_) / "manifest.jsonl").string();
-    const std::string content = read_file(manifest_);
+    const std::string_view content = source_.manifest;
     size_t number = 0;
     for (size_t begin = 0; begin < content.size();) {
       const size_t end = std::min(content.find('\n', begin), content.size());
-      const std::string_view line = std::string_view(content).substr(begin, end - begin);
+      const std::string_view line = content.substr(begin, end - begin);
       begin = end + 1;
       ++number;
       if (line.find_first_not_of(" \t\r") == line.npos) continue;
@@ -141,7 +167,8 @@ class ManifestReader {
     uint64_t bytes = 0;
     if (const std::string* image = get_string(row, "image", at)) {
       sample.image = *image;
-      bytes = check_image(sample.image, at);
+      check_inside(sample.image, at);
+      bytes = source_.image_bytes(sample.image, at);
     }
     check(sample.has_text || sample.has_image(), "dataset", at, ": has neither \"image\" nor \"text\"");
 
@@ -159,26 +186,6 @@ class ManifestReader {
     lines_by_id_.emplace(sample.id, number);
     image_bytes_.push_back(bytes);
     data_.samples_.push_back(std::move(sample));
-  }
-
-  // The image file's size in bytes; checked once per file, since thousands of rows may share an IDX file.
-  uint64_t check_image(const std::string& image, const std::string& at) {
-    check_inside(image, at);
-    std::string file = image;
-    if (const size_t hash = image.rfind('#'); hash != image.npos && is_index(image.substr(hash + 1)))
-      if (!fs::exists(root_ / image)) file = image.substr(0, hash);
-    if (const auto known = checked_files_.find(file); known != checked_files_.end()) return known->second;
-    std::error_code error;
-    const fs::path real = fs::canonical(root_ / file, error);
-    check(!error, "dataset", at, ": cannot find image ", (fs::path(data_.directory_) / file).string(), ": ",
-          error.message());
-    check(starts_with_path(real, root_), "dataset", at, ": image \"", image,
-          "\" leads outside the dataset's directory, to ", real.string(), "; copy the file instead of linking it");
-    check(fs::is_regular_file(real, error), "dataset", at, ": image ", real.string(), " is not a file");
-    const uint64_t bytes = fs::file_size(real, error);
-    check(!error && bytes > 0, "dataset", at, ": image ", real.string(), " is empty");
-    checked_files_.emplace(file, bytes);
-    return bytes;
   }
 
   // Labels found in the manifest get their numbers in byte order, so that the order of lines does not matter.
@@ -217,20 +224,33 @@ class ManifestReader {
     data_.fingerprint_ = fnv1a64(bytes);
   }
 
+  const DatasetText& source_;
   const OpenOptions& options_;
   Dataset data_;
-  fs::path root_;  // canonical
   std::string manifest_;
   bool labels_given_ = false;
   std::map<std::string, int> label_index_;
   std::map<std::string, size_t> ignored_keys_;
   std::unordered_map<std::string, size_t> lines_by_id_;
-  std::unordered_map<std::string, uint64_t> checked_files_;
   std::vector<uint64_t> image_bytes_;
 };
 
 Dataset Dataset::open(const std::string& directory, const OpenOptions& options) {
-  return ManifestReader(directory, options).read();
+  std::error_code error;
+  check(fs::is_directory(directory, error), "dataset", directory, " is not a directory");
+  const fs::path description = fs::path(directory) / "dataset.json";
+  const std::string manifest_text = read_file((fs::path(directory) / "manifest.jsonl").string());
+  std::string description_text;
+  DatasetText source{
+      .directory = directory, .name = fs::canonical(directory).filename().string(), .manifest = manifest_text};
+  if (fs::exists(description)) source.description = description_text = read_file(description.string());
+  ImageFinder finder(directory);
+  source.image_bytes = [&](const std::string& image, const std::string& at) { return finder.bytes(image, at); };
+  return parse(source, options);
+}
+
+Dataset Dataset::parse(const DatasetText& source, const OpenOptions& options) {
+  return ManifestReader(source, options).read();
 }
 
 bool Dataset::has_split(std::string_view name) const {

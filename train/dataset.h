@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,6 +34,17 @@ struct OpenOptions {
   std::function<void(const std::string&)> report;
 };
 
+// A dataset's files as texts, for whoever has no directory.
+struct DatasetText {
+  std::string directory;  // as errors name it, and where image_path points
+  std::string name;       // unless dataset.json has one
+  std::string_view manifest;
+  std::optional<std::string_view> description;  // dataset.json
+  // The size in bytes of the image that a line names, which is a relative path below the directory; throws Error,
+  // beginning with `at`, when there is none.
+  std::function<uint64_t(const std::string& image, const std::string& at)> image_bytes;
+};
+
 // A dataset directory: manifest.jsonl, one JSON object a line, {"id", "image", "text", "label", "split"}, where id and
 // split are required and at least one of image and text; and dataset.json, {"name", "labels": [...], ...}. Without
 // labels in dataset.json, or without the file, the labels are those of the manifest in byte order.
@@ -42,6 +54,7 @@ struct OpenOptions {
 class Dataset {
  public:
   static Dataset open(const std::string& directory, const OpenOptions& options = {});
+  static Dataset parse(const DatasetText& source, const OpenOptions& options = {});
 
   const std::string& directory() const { return directory_; }
   const std::string& name() const { return name_; }

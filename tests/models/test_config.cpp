@@ -85,6 +85,17 @@ TEST(Config, RefusesOtherModels) {
   EXPECT_CONTAINS(message_of([&] { DualEncoderConfig::from_json(clip); }), "clip_vision_model");
   EXPECT_CONTAINS(message_of([&] { DualEncoderConfig::from_json(Json{{"vision_config", vit}}); }), "text_config");
   EXPECT_CONTAINS(message_of([&] { ClassifierConfig::from_json(Json{{"model_type", "roberta"}}); }), "roberta");
+  const auto classifier_error = [&](const char* key, const Json& value) {
+    return message_of([&] { ClassifierConfig::from_json(with(bert, key, value)); });
+  };
+  EXPECT_CONTAINS(classifier_error("id2label", Json::array({"a"})), "id2label must be an object");
+  EXPECT_CONTAINS(classifier_error("id2label", {{"0", 1}}), "id2label \"0\" must be a string");
+  EXPECT_CONTAINS(classifier_error("num_labels", 4'000'000'000), "num_labels 4000000000");
+  EXPECT_CONTAINS(classifier_error("classifier_dropout", 1), "classifier_dropout");
+  EXPECT_CONTAINS(message_of([] {
+                    ClassifierConfig::from_json({{"model_type", "duet-multimodal-classifier"}});
+                  }),
+                  "needs vision_config");
   EXPECT_CONTAINS(
       message_of([&] { ClassifierConfig::from_json(with(bert, "problem_type", "multi_label_classification")); }),
       "multi_label_classification");

@@ -79,6 +79,24 @@ TEST_F(DatasetTest, ReadsEveryField) {
   EXPECT_EQ(data.split("val").size(), 1u);
 }
 
+TEST_F(DatasetTest, TextsParseAsTheirFiles) {
+  std::vector<std::string> asked;
+  DatasetText source{.directory = dir(), .name = "unused", .manifest = good};
+  source.image_bytes = [&](const std::string& image, const std::string&) {
+    asked.push_back(image);
+    return uint64_t{6};  // as many as "pixels" has
+  };
+  const std::string description = R"({"name": "pets", "labels": ["cat", "dog"]})";
+  source.description = description;
+  const Dataset data = Dataset::parse(source);
+  EXPECT_EQ(data.name(), "pets");
+  EXPECT_EQ(data.fingerprint(), open(good).fingerprint());
+  EXPECT_EQ(asked, std::vector<std::string>{"images/a.png"});
+  source.description.reset();
+  EXPECT_EQ(Dataset::parse(source).name(), "unused");
+  EXPECT_EQ(Dataset::parse(source).labels(), std::vector<std::string>{"cat"});
+}
+
 TEST_F(DatasetTest, BadLinesAreRefusedByLineNumberOrSkippedByName) {
   expect_refused(R"({"id": "x", "text": "cut of)", "not valid JSON");
   expect_refused("cat,dog", "not valid JSON");
