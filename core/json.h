@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <type_traits>
+#include <utility>
 
 #include "duet/core/error.h"
 
@@ -21,10 +23,17 @@ using SortedJson = nlohmann::json;
 SortedJson parse_sorted_json(std::string_view text, const std::string& source);
 
 // `object[key]` as T, or `fallback` when absent or null. A value of the wrong type is an Error naming the key.
+// For a whole number that includes a fraction, which the library would cut, and one that T cannot hold.
 template <class T, class Object>
 T json_get(const Object& object, const std::string& key, const T& fallback) {
   const auto it = object.find(key);
   if (it == object.end() || it->is_null()) return fallback;
+  if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
+    const bool whole = it->is_number_unsigned()
+                           ? std::in_range<T>(it->template get<uint64_t>())
+                           : it->is_number_integer() && std::in_range<T>(it->template get<int64_t>());
+    check(whole, "json", "\"", key, "\" has the wrong type: ", it->dump());
+  }
   try {
     return it->template get<T>();
   } catch (const nlohmann::json::exception&) {

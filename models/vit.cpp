@@ -12,10 +12,10 @@ namespace {
 // A side length that newer files may give as [height, width].
 int64_t square_side(const Json& json, const char* key, int64_t fallback) {
   if (!json.contains(key) || !json[key].is_array()) return json_get(json, key, fallback);
-  const auto sides = json_get(json, key, std::vector<int64_t>());
-  check(sides.size() == 2 && sides[0] == sides[1], "config", key, " ", json[key].dump(),
+  const Json& sides = json[key];
+  check(sides.size() == 2 && sides[0] == sides[1] && sides[0].is_number(), "config", key, " ", sides.dump(),
         " is not supported; height and width must be equal");
-  return sides[0];
+  return json_get(Json{{key, sides[0]}}, key, fallback);
 }
 
 }  // namespace

@@ -125,8 +125,95 @@ def make_dictionaries():
                              "\\xFF\\xE1", "Exif\\x00\\x00", "MM\\x00*", "II*\\x00", "Adobe"])
 
 
+def weights(header, data=b"", pad=0):
+    text = (header if isinstance(header, str) else json.dumps(header, separators=(",", ":"))).encode() + b" " * pad
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def entry(dtype, shape, begin, end, **more):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]} | more
+
+
+def make_safetensors():
+    floats = struct.pack("<2f", 1, 2)
+    seed("safetensors", "golden", weights({"__metadata__": {"format": "pt"}, "b": entry("F32", [2], 0, 8),
+                                           "a": entry("F16", [1], 8, 10)}, floats + b"\x00\x3c", 5))
+    for dtype, size in (("BOOL", 1), ("I8", 1), ("F8_E4M3", 1), ("BF16", 2), ("I32", 4), ("F64", 8), ("I64", 8),
+                        ("U64", 8), ("C64", 8)):
+        seed("safetensors", dtype.lower(), weights({"x": entry(dtype, [1, 2], 0, 2 * size)}, bytes(2 * size)))
+    seed("safetensors", "f4", weights({"x": entry("F4", [4], 0, 2)}, b"ab"))
+    seed("safetensors", "rank-7", weights({"x": entry("U8", [1] * 7, 0, 1)}, b"a"))
+    seed("safetensors", "empty", weights({}))
+    seed("safetensors", "scalar-and-none", weights({"s": entry("F32", [], 0, 4), "n": entry("F32", [0, 3], 4, 4)}, floats[:4]))
+    seed("safetensors", "overlap", weights({"x": entry("U8", [4], 0, 4), "y": entry("U8", [4], 2, 6)}, b"123456"))
+    seed("safetensors", "overflow", weights({"x": entry("F32", [2**32, 2**32], 0, 8)}, floats))
+    seed("safetensors", "twice", weights('{"x":' + json.dumps(entry("U8", [0], 0, 0)) + ',"x":{}}'))
+    seed("safetensors", "spaces", weights(" \n{} \t"))
+    seed("safetensors", "cut", weights({"x": entry("F32", [2], 0, 8)}, floats[:7]))
+    seed("safetensors", "too-long", struct.pack("<Q", 2**63) + b"{}")
+    seed("safetensors", "lfs-pointer", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "want", "##want", "##ed", "wa", "un", "runn", "##ing", ",",
+         "low", "lowest", "\u535a", "\u03b1", "##\u03b2"]
+TEXT = "UNwant\u00c9d,running [MASK] \u535a\u63a8 \ud55c lowest"
+
+
+def pipeline(**changes):
+    special = {t: {"id": t, "ids": [WORDS.index(t)], "tokens": [t]} for t in ("[CLS]", "[SEP]")}
+    cls, sep = ({"SpecialToken": {"id": t, "type_id": 0}} for t in ("[CLS]", "[SEP]"))
+    a, b = ({"Sequence": {"id": s, "type_id": i}} for i, s in enumerate("AB"))
+    return {"version": "1.0", "truncation": None, "padding": None,
+            "added_tokens": [{"id": i, "content": t, "single_word": False, "lstrip": False, "rstrip": False,
+                              "normalized": False, "special": True} for i, t in enumerate(WORDS[:5])],
+            "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+                           "strip_accents": None, "lowercase": True},
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "post_processor": {"type": "TemplateProcessing", "single": [cls, a, sep],
+                               "pair": [cls, a, sep, b, {"SpecialToken": {"id": "[SEP]", "type_id": 1}}],
+                               "special_tokens": special},
+            "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+            "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                      "max_input_chars_per_word": 100, "vocab": {t: i for i, t in enumerate(WORDS)}}} | changes
+
+
+def make_tokenizers():
+    def tokenizer(name, tokens, config=None, text=TEXT):
+        parts = [json.dumps(tokens), json.dumps(config) if config is not None else "", text]
+        seed("tokenizer", name, "\0".join(parts))
+
+    tokenizer("plain", pipeline())
+    tokenizer("cased", pipeline(), {"do_lower_case": False, "strip_accents": False, "tokenize_chinese_chars": False})
+    tokenizer("settings", pipeline(), {"tokenizer_class": "BertTokenizer", "model_max_length": 1e30,
+                                       "unk_token": {"content": "[UNK]"}, "truncation_side": "left",
+                                       "added_tokens_decoder": {"4": {"content": "[MASK]", "lstrip": True}}})
+    tokenizer("cut", pipeline(truncation={"direction": "Left", "max_length": 6, "strategy": "LongestFirst", "stride": 0}))
+    tokenizer("pad", pipeline(padding={"strategy": {"Fixed": 12}, "direction": "Right", "pad_to_multiple_of": 8,
+                                       "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}))
+    tokenizer("bert-processing", pipeline(post_processor={"type": "BertProcessing", "sep": ["[SEP]", 3],
+                                                          "cls": ["[CLS]", 2]}))
+    added = {"id": 18, "content": "new word", "single_word": True, "lstrip": True, "rstrip": True, "normalized": True,
+             "special": False}
+    tokenizer("added", pipeline(added_tokens=pipeline()["added_tokens"] + [added]), text="a New  Word, b")
+    tokenizer("far-id", pipeline(added_tokens=[added | {"id": 2**31 - 1}]))
+    tokenizer("negative-id", pipeline(model={"vocab": {"[UNK]": -1}}))
+    tokenizer("other-model", pipeline(model={"type": "BPE", "vocab": {}, "merges": []}))
+    tokenizer("empty", {})
+
+
+def make_vocabularies():
+    words = "\n".join(WORDS) + "\n"
+    for choice in (0, 1, 2, 3, 5, 13, 16, 19, 31):
+        seed("vocab", f"options-{choice}", bytes([choice]) + (words + "\0" + TEXT).encode())
+    seed("vocab", "crlf-twice", b"\x03" + (words + words).replace("\n", "\r\n").encode() + b"\0low")
+    seed("vocab", "no-special", b"\x03want\n\0want")
+    seed("vocab", "invalid-utf8", b"\x03" + words.encode() + b"\0lo\xffw \xe5\x8d \xf4\x90\x80\x80")
+    seed("vocab", "controls", b"\x03" + words.encode() + "\0a\u200bb\u0085c\ufeff \u202ed\u0345\U0001f600".encode())
+    seed("vocab", "long-word", b"\x03" + words.encode() + b"\0" + b"low" * 60)
+
+
 def main():
-    for target in ("json", "image", "manifest", "preprocessor"):
+    for target in ("json", "image", "manifest", "preprocessor", "safetensors", "tokenizer", "vocab"):
         (CORPUS / target).mkdir(parents=True, exist_ok=True)
         for old in (CORPUS / target).iterdir():
             if not old.name.startswith("found-"):
@@ -135,6 +222,9 @@ def main():
     make_images()
     make_manifests()
     make_preprocessors()
+    make_safetensors()
+    make_tokenizers()
+    make_vocabularies()
     make_dictionaries()
 
 

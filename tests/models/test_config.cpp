@@ -26,6 +26,10 @@ TEST(Config, RefusesWhatIsImpossibleOrUnsupportedByName) {
   refused_vit("hidden_act", "relu", "hidden_act \"relu\"");
   refused_vit("hidden_size", 0, "hidden_size 0");
   refused_vit("hidden_size", "wide", "\"hidden_size\" has the wrong type");
+  for (const Json& number : {Json(16.5), Json(16.0), Json(1e66), Json(uint64_t{1} << 63), Json(true)})
+    refused_vit("hidden_size", number, "\"hidden_size\" has the wrong type");
+  refused_vit("image_size", Json::array({1e66, 1e66}), "\"image_size\" has the wrong type");
+  refused_vit("image_size", Json::array({nullptr, nullptr}), "image_size [null,null]");
   refused_vit("num_hidden_layers", -1, "num_hidden_layers -1");
   refused_vit("num_attention_heads", 7, "does not divide into 7 attention heads");
   refused_vit("num_attention_heads", 0, "0 attention heads");

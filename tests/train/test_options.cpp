@@ -71,10 +71,10 @@ TEST(TrainOptions, NamesWrongTypes) {
   EXPECT_CONTAINS(refused({{"batch", "32"}}), "\"batch\" has the wrong type");
   EXPECT_CONTAINS(refused({{"freeze", "a.*"}}), "\"freeze\" has the wrong type");
   EXPECT_CONTAINS(refused({{"shuffle", "yes"}}), "\"shuffle\" has the wrong type");
-  EXPECT_CONTAINS(refused({{"batch", 2.5}}), "--batch does not take the value 2.5");
+  EXPECT_CONTAINS(refused({{"batch", 2.5}}), "\"batch\" has the wrong type: 2.5");
   EXPECT_CONTAINS(refused({{"epochs", true}}), "\"epochs\" has the wrong type");
-  EXPECT_CONTAINS(refused({{"workers", true}}), "--workers does not take the value true");
-  EXPECT_CONTAINS(refused({{"seed", -1}}), "--seed does not take the value -1");
+  EXPECT_CONTAINS(refused({{"workers", true}}), "\"workers\" has the wrong type: true");
+  EXPECT_CONTAINS(refused({{"seed", -1}}), "\"seed\" has the wrong type: -1");
 }
 
 TEST(TrainOptions, NamesImpossibleValues) {
