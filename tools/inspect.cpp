@@ -52,9 +52,12 @@ Json describe(const std::string& path) {
     bytes += files.back()["bytes"].get<uint64_t>();
   }
   Json result{{"path", path}};
-  // A folder with weights and no config can be looked at too, if not used.
-  if (fs::exists(directory + "/config.json") || models::layout_of(weights) != models::Layout::hugging_face)
-    result["config"] = models::read_model_config(directory);
+  // A folder that cannot be used, without config or of an unsupported kind, can be looked at all the same.
+  if (fs::exists(directory + "/config.json") || models::layout_of(weights) != models::Layout::hugging_face) try {
+      result["config"] = models::read_model_config(directory);
+    } catch (const Error& e) {
+      result["note"] = e.what();
+    }
   result["parameters"] = parameters;
   result["bytes"] = bytes;
   result["files"] = std::move(files);
@@ -101,6 +104,7 @@ void print_table(const Json& result) {
                 << std::setw(5) << t["dtype"].get<std::string>() << std::right << std::setw(12)
                 << t["bytes"].get<uint64_t>() << " bytes  " << shape_text(t["shape"]) << '\n';
   }
+  if (result.contains("note")) std::cout << "note " << result["note"].get<std::string>() << '\n';
   size_t tensors = 0;
   for (const Json& file : result["files"]) tensors += file["tensors"].size();
   std::cout << "total " << tensors << " tensors, " << result["parameters"].get<uint64_t>() << " parameters, "

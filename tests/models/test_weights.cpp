@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "duet/core/allocator.h"
 #include "duet/core/file.h"
 #include "duet/models/hub.h"
 #include "duet/models/vit.h"
@@ -136,6 +137,24 @@ TEST(LoadOptions, WeightsThatAreNoNumbersAreRefused) {
     EXPECT_CONTAINS(message_of([&] { load_parameters(store, directory / "bad"); }),
                     "vision_model.layernorm.bias holds NaN or infinity");
   }
+}
+
+// From the mapped file straight into the parameters, also when query, key and value are three tensors there.
+TEST(LoadOptions, WeightsAreNeverHeldTwice) {
+  const TemporaryDirectory directory;
+  VitConfig config;
+  config.hidden_size = 64;
+  config.num_attention_heads = 2;
+  config.intermediate_size = 256;
+  config.num_hidden_layers = 2;
+  config.image_size = 32;
+  ParamStore store(1), other(2, DType::f32, false);
+  const Vit vit({store, "vision_model"}, config, true), again({other, "vision_model"}, config, true);
+  save_model_directory(directory / "model", store, config.to_json());
+  cpu_allocator().reset_peak();
+  const int64_t before = cpu_allocator().stats().in_use_bytes;
+  load_parameters(other, directory / "model", {.strictness = Strictness::exact});
+  EXPECT_EQ(cpu_allocator().stats().peak_in_use_bytes, before);
 }
 
 // Values depend on seed and name only, so leaving the drawing until after a load changes nothing.
