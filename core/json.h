@@ -18,9 +18,12 @@ Json read_json(const std::string& path);
 Json parse_json(std::string_view text, const std::string& source);
 
 // The same with keys in byte order, for objects of very many keys (vocabularies, safetensors headers): Json looks keys
-// up one by one, so that building an object of n keys takes n^2 comparisons.
+// up one by one.
 using SortedJson = nlohmann::json;
 SortedJson parse_sorted_json(std::string_view text, const std::string& source);
+
+// object[key] = value for a key that the object does not have yet, without looking for it.
+void append_key(Json& object, std::string key, Json value);
 
 // `object[key]` as T, or `fallback` when absent or null. A value of the wrong type is an Error naming the key.
 // For a whole number that includes a fraction, which the library would cut, and one that T cannot hold.

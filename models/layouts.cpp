@@ -180,7 +180,8 @@ Json foreign_config(const Weights& weights, Layout layout, const Json& given, co
   set("architectures", {weights.contains(head) ? "ViTForImageClassification" : "ViTModel"});
   if (weights.contains(head) && !config.contains("id2label")) {
     Json labels = Json::object();
-    for (int64_t i = 0; i < shape_of(head, 2)[0]; ++i) labels[std::to_string(i)] = "LABEL_" + std::to_string(i);
+    for (int64_t i = 0; i < shape_of(head, 2)[0]; ++i)
+      append_key(labels, std::to_string(i), "LABEL_" + std::to_string(i));
     config["id2label"] = labels;
   }
   return config;

@@ -1,5 +1,8 @@
 #include "duet/models/multimodal.h"
 
+#include <map>
+#include <unordered_set>
+
 #include "duet/ops/concat.h"
 #include "duet/ops/dropout.h"
 
@@ -23,11 +26,15 @@ std::vector<std::string> read_labels(const Json& json) {
   const auto given = json.find("id2label");
   if (given != json.end()) {
     check(given->is_object(), "config", "id2label must be an object, it is ", given->dump().substr(0, 80));
+    // Sorted, because some models have more than 20,000 labels.
+    std::map<std::string_view, const Json*> by_key;
+    for (const auto& [key, label] : given->get_ref<const Json::object_t&>()) by_key[key] = &label;
     for (size_t i = 0; i < given->size(); ++i) {
-      const auto label = given->find(std::to_string(i));
-      check(label != given->end(), "config", "id2label has no entry \"", i, "\"");
-      check(label->is_string(), "config", "id2label \"", i, "\" must be a string, it is ", label->dump().substr(0, 80));
-      labels.push_back(label->get<std::string>());
+      const auto label = by_key.find(std::to_string(i));
+      check(label != by_key.end(), "config", "id2label has no entry \"", i, "\"");
+      check(label->second->is_string(), "config", "id2label \"", i, "\" must be a string, it is ",
+            label->second->dump().substr(0, 80));
+      labels.push_back(label->second->get<std::string>());
     }
     return labels;
   }
@@ -85,9 +92,10 @@ Json ClassifierConfig::to_json() const {
   }
   json["classifier_dropout"] = head_dropout;
   Json id2label = Json::object(), label2id = Json::object();
+  std::unordered_set<std::string> seen;
   for (size_t i = 0; i < labels.size(); ++i) {
-    id2label[std::to_string(i)] = labels[i];
-    label2id[labels[i]] = i;
+    append_key(id2label, std::to_string(i), labels[i]);
+    if (seen.insert(labels[i]).second) append_key(label2id, labels[i], i);
   }
   json["id2label"] = id2label;
   json["label2id"] = label2id;

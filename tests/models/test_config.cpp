@@ -140,5 +140,14 @@ TEST(Config, CountsForwardFlops) {
   EXPECT_NEAR(VitConfig().forward_flops(), 35.1e9, 0.1e9);
 }
 
+// ImageNet-21k has 21,843 labels; ten times that must not take noticeable time either.
+TEST(Config, VeryManyLabelsRoundTrip) {
+  ClassifierConfig config{VitConfig(), {}, {}, 0};
+  for (int i = 0; i < 200'000; ++i) config.labels.push_back("label " + std::to_string(i % 199'999));
+  const Json json = config.to_json();
+  EXPECT_EQ(json["label2id"].size(), 199'999u);  // a label that occurs twice has one id
+  EXPECT_EQ(ClassifierConfig::from_json(parse_json(json.dump(), "config")).labels, config.labels);
+}
+
 }  // namespace
 }  // namespace duet::models
