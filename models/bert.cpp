@@ -1,9 +1,11 @@
 #include "duet/models/bert.h"
 
+#include "duet/core/dispatch.h"
 #include "duet/models/vit.h"
 #include "duet/ops/dropout.h"
 #include "duet/ops/elementwise.h"
 #include "duet/ops/embedding.h"
+#include "duet/ops/matmul.h"
 #include "duet/ops/reshape.h"
 #include "duet/ops/slice.h"
 #include "duet/ops/tanh.h"
@@ -79,6 +81,25 @@ Variable Bert::operator()(const TextInput& text, const Run& run, std::vector<Var
 Variable Bert::pool(const Variable& last_hidden_state) const {
   check(!pooler_.empty(), "bert", "this model was built without a pooler");
   return ops::tanh(pooler_[0](first_token(last_hidden_state)));
+}
+
+Variable mean_tokens(const Variable& x, const Tensor& mask) {
+  check(x.rank() == 3, "mean_tokens", "x must be (B, T, D), got ", x);
+  const int64_t samples = x.dim(0), tokens = x.dim(1);
+  check(!mask.defined() || mask.shape() == Shape{samples, tokens}, "mean_tokens", "mask ", mask, " does not fit x ", x);
+  // One row of weights per sample, so that a matrix product does the rest.
+  const Tensor weights = Tensor::empty({samples, 1, tokens}, x.data().dtype());
+  dispatch(weights, [&]<class T>(CpuContext, Type<T>) {
+    for (int64_t b = 0; b < samples; ++b) {
+      T* row = weights.data<T>() + b * tokens;
+      int64_t real = 0;
+      for (int64_t t = 0; t < tokens; ++t) real += mask.defined() && mask.at(b * tokens + t) != 0;
+      for (int64_t t = 0; t < tokens; ++t)
+        row[t] = real == 0 ? T(1) / static_cast<T>(tokens)
+                           : (mask.at(b * tokens + t) != 0 ? T(1) / static_cast<T>(real) : T(0));
+    }
+  });
+  return ops::reshape(ops::matmul(Variable(weights), x), {samples, x.dim(2)});
 }
 
 MlmHead::MlmHead(const ParamScope& scope, const Bert& bert)

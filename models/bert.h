@@ -40,6 +40,10 @@ class Bert {
   std::vector<Linear> pooler_;  // none or one
 };
 
+// Mean of x (B, T, D) over the tokens whose mask (B, T) is not zero, or over all when it is undefined or zero in a
+// whole row -> (B, D).
+Variable mean_tokens(const Variable& x, const Tensor& mask);
+
 // Masked-language-modelling head: logits = LN(act(dense(x))) E^T + bias, E the word embeddings.
 class MlmHead {
  public:

@@ -19,7 +19,7 @@ double head_deviation(const ClassifierConfig& config) {
   return config.text ? config.text->initializer_range : config.vision->initializer_range;
 }
 
-constexpr int64_t most_labels = 1'000'000;
+constexpr int64_t most_labels = 100'000;
 
 std::vector<std::string> read_labels(const Json& json) {
   std::vector<std::string> labels;
@@ -66,6 +66,10 @@ ClassifierConfig ClassifierConfig::from_json(const Json& json) {
     fail("config", "model_type \"", type, "\" is no classifier; vit, bert and duet-multimodal-classifier are");
   }
   c.labels = read_labels(json);
+  const auto pooling = json_get<std::string>(json, "text_pooling", "pooler");
+  check(pooling == "pooler" || (pooling == "mean" && c.vision && c.text), "config", "text_pooling \"", pooling,
+        "\" is not supported; use pooler, or mean for classifiers over images and texts");
+  if (pooling == "mean") c.text_pooling = TextPooling::mean;
   // Without a value of its own BERT's head drops out like its encoder; ViT's has no dropout.
   c.head_dropout = json_get(json, "classifier_dropout", type == "bert" ? c.text->hidden_dropout_prob : 0.0);
   check(c.head_dropout >= 0 && c.head_dropout < 1, "config", "classifier_dropout must be in [0, 1), got ",
@@ -83,6 +87,7 @@ Json ClassifierConfig::to_json() const {
             {"model_type", "duet-multimodal-classifier"},
             {"vision_config", vision->to_json()},
             {"text_config", text->to_json()}};
+    if (text_pooling == TextPooling::mean) json["text_pooling"] = "mean";
   } else if (vision) {
     json = vision->to_json();
     json["architectures"] = {"ViTForImageClassification"};
@@ -97,8 +102,8 @@ Json ClassifierConfig::to_json() const {
     append_key(id2label, std::to_string(i), labels[i]);
     if (seen.insert(labels[i]).second) append_key(label2id, labels[i], i);
   }
-  json["id2label"] = id2label;
-  json["label2id"] = label2id;
+  json["id2label"] = std::move(id2label);
+  json["label2id"] = std::move(label2id);
   return json;
 }
 
@@ -107,13 +112,20 @@ Classifier::Classifier(const ParamScope& scope, const ClassifierConfig& config)
       head_(scope / "classifier", head_width(config), static_cast<int64_t>(config.labels.size()),
             Init::normal(head_deviation(config))) {
   if (config.vision) vision_.emplace_back(scope / "vision_model", *config.vision, false);
-  if (config.text) text_.emplace_back(scope / "text_model", *config.text, true);
+  const bool pooler = config.text_pooling == ClassifierConfig::TextPooling::pooler;
+  check(pooler || (config.vision && config.text), "classifier",
+        "mean pooling of texts needs a vision part too: Hugging Face's text classifier has a pooler");
+  if (config.text) text_.emplace_back(scope / "text_model", *config.text, pooler);
 }
 
 Variable Classifier::operator()(const Variable& images, const TextInput& text, const Run& run) const {
   std::vector<Variable> parts;
   if (!vision_.empty()) parts.push_back(first_token(vision_[0](images, run.child(0))));
-  if (!text_.empty()) parts.push_back(text_[0].pool(text_[0](text, run.child(1))));
+  if (!text_.empty()) {
+    const Variable hidden = text_[0](text, run.child(1));
+    const bool mean = config_.text_pooling == ClassifierConfig::TextPooling::mean;
+    parts.push_back(mean ? mean_tokens(hidden, text.mask) : text_[0].pool(hidden));
+  }
   check(parts.size() == 1 || parts[0].dim(0) == parts[1].dim(0), "classifier",
         "images and texts differ in number: ", parts[0], " and ", parts.back());
   const Variable joined = parts.size() == 1 ? parts[0] : ops::concat(parts, 1);

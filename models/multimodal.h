@@ -13,6 +13,9 @@ struct ClassifierConfig {
   std::optional<BertConfig> text;
   std::vector<std::string> labels;
   double head_dropout = 0;
+  // Of a classifier over both: BERT's pooler, or the mean of the last hidden state over the tokens that are no padding,
+  // as sentence encoders are trained for.
+  enum class TextPooling { pooler, mean } text_pooling = TextPooling::pooler;
 
   static ClassifierConfig from_json(const Json& json);
   // Layout of Hugging Face: ViTForImageClassification, BertForSequenceClassification, or our own for both.
@@ -20,7 +23,7 @@ struct ClassifierConfig {
 };
 
 // logits = fc(concat(V(image)[CLS], pooler(T(text)))): (B, Dv + Dt) -> (B, num_labels). Following Hugging Face, vision
-// contributes the class token after the final layer norm, text the tanh pooler's output.
+// contributes the class token after the final layer norm, text the tanh pooler's output (or see TextPooling).
 class Classifier {
  public:
   Classifier(const ParamScope& scope, const ClassifierConfig& config);

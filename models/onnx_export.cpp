@@ -28,6 +28,20 @@ class Writer {
   Name pool(const Name& hidden, const Name& path) {
     return graph_.add("Tanh", {matrix_linear(first_token(hidden, path), path + ".pooler.dense")}, path + ".pooler");
   }
+  // Mean over the tokens of input attention_mask; over all when it is zero throughout: (B, T, D) -> (B, D)
+  Name mean_tokens(const Name& hidden, const Name& path) {
+    const Name mask =
+        graph_.add("Cast", {"attention_mask"}, path + ".mean.mask", {{"to", onnx_type_number(OnnxType::float32)}});
+    const Name any = graph_.add("ReduceMax", {mask}, path + ".mean.any", {{"axes", std::vector<int64_t>{1}}});
+    const Name some = graph_.add("Cast", {any}, path + ".mean.some", {{"to", onnx_type_number(OnnxType::boolean)}});
+    const Name shares = graph_.add("Where", {some, mask, graph_.scalar(1)}, path + ".mean.shares");
+    const Name count = graph_.add("ReduceSum", {shares, graph_.integers({1})}, path + ".mean.count");
+    const Name row =
+        graph_.add("Unsqueeze", {graph_.add("Div", {shares, count}, path + ".mean.weights"), graph_.integers({1})},
+                   path + ".mean.row");
+    const Name sum = graph_.add("MatMul", {row, hidden}, path + ".mean.sum");
+    return graph_.add("Squeeze", {sum, graph_.integers({1})}, path + ".mean");
+  }
   // x (B, in) -> (B, out); the bias may be absent.
   Name matrix_linear(const Name& x, const Name& path) {
     std::vector<Name> inputs{x, weight(path + ".weight")};
@@ -241,7 +255,11 @@ OnnxGraph classifier_graph(ParamStore& store, const ClassifierConfig& config) {
   Writer writer(graph, store);
   std::vector<Name> parts;
   if (config.vision) parts.push_back(writer.first_token(writer.vit(*config.vision), vision_side.encoder));
-  if (config.text) parts.push_back(writer.pool(writer.bert(*config.text), text_side.encoder));
+  if (config.text) {
+    const Name hidden = writer.bert(*config.text);
+    const bool mean = config.text_pooling == ClassifierConfig::TextPooling::mean;
+    parts.push_back(mean ? writer.mean_tokens(hidden, text_side.encoder) : writer.pool(hidden, text_side.encoder));
+  }
   check(!parts.empty(), "onnx", "a classifier needs a vision part, a text part, or both");
   const Name joined =
       parts.size() == 1 ? parts[0] : graph.add("Concat", parts, "classifier.input", {{"axis", int64_t{1}}});

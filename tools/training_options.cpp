@@ -25,6 +25,11 @@ void TrainingCommand::add_to(CLI::App& command) {
       .add_option("--interpolation", interpolation,
                   "How --image-size resamples positions: hf (as Transformers) or timm (antialiased)")
       ->capture_default_str();
+  command
+      .add_option("--text-pooling", text_pooling,
+                  "What a fine-tuned classifier over images and texts takes from BERT: its pooler, or the mean of the "
+                  "tokens, which suits sentence encoders")
+      ->capture_default_str();
   command.add_option("--vocab", stage.vocab, "WordPiece vocabulary for a text encoder from scratch (see duet vocab)");
   command.add_flag("--resume", stage.resume,
                    "Continue from the newest good checkpoint under --out, or start if there is none");
@@ -81,6 +86,8 @@ void TrainingCommand::check_values() const {
   check(fit == "pad" || fit == "stretch", "options", "--fit ", fit, ": use pad or stretch");
   check(interpolation == "hf" || interpolation == "timm", "options", "--interpolation ", interpolation,
         ": use hf or timm");
+  check(text_pooling == "pooler" || text_pooling == "mean", "options", "--text-pooling ", text_pooling,
+        ": use pooler or mean");
   check(on_bad_sample == "stop" || on_bad_sample == "skip", "options", "--on-bad-sample ", on_bad_sample,
         ": use stop or skip");
   check(threads >= 0 && threads <= 4096, "options", "--threads ", threads, ": must be in [0, 4096]");
@@ -100,6 +107,7 @@ void TrainingCommand::prepare() {
   stage.input.on_bad_sample = on_bad_sample == "stop" ? train::BadSample::stop : train::BadSample::skip;
   if (max_pixels > 0) stage.input.decode.max_pixels = max_pixels;
   stage.from.positions = interpolation == "timm" ? models::Interpolation::timm : models::Interpolation::hugging_face;
+  if (text_pooling == "mean") stage.text_pooling = models::ClassifierConfig::TextPooling::mean;
   stage.size = train::preset_size(size);
   if (!vision_config.empty()) stage.size.vision = models::VitConfig::from_json(read_json(vision_config));
   if (!text_config.empty()) stage.size.text = models::BertConfig::from_json(read_json(text_config));

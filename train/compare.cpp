@@ -225,7 +225,7 @@ void Comparison::check_same_settings(const Json& fingerprints) const {
     const Json before = read_json(path);
     for (const auto& [key, value] : now.items())
       check(key == "seeds" || key == "fractions" || key == "methods" || key == "fingerprints" ||
-                before.value(key, Json()) == value || (value == "" && !before.contains(key)),
+                before.value(key, Json()) == value || ((value == "" || value == "pooler") && !before.contains(key)),
             "compare", config_.out, " was started with another \"", key, "\": ", before.value(key, Json()).dump(),
             ", now ", value.dump(), "; repeat the settings or use another --out");
     const Json known = before.value("fingerprints", Json::object());
@@ -319,6 +319,7 @@ Json CompareConfig::to_json() const {
           {"joint_from", joint_from},
           {"vocab", finetune.vocab},
           {"size", finetune.size.to_json()},
+          {"text_pooling", finetune.text_pooling == models::ClassifierConfig::TextPooling::mean ? "mean" : "pooler"},
           {"dropout", finetune.dropout},
           {"vision_dropout", vision_dropout.value_or(finetune.dropout)},
           {"text_dropout", text_dropout.value_or(finetune.dropout)},

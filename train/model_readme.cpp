@@ -12,8 +12,11 @@ struct Kind {
 };
 constexpr Kind kinds[] = {
     {"DuetMultimodalClassifier", "Image and text classifier",
-     "A vision transformer (ViT) and a BERT encoder with one linear layer on both: "
-     "logits = classifier(concat(ViT's class token after the final layer norm, BERT's pooler output)).",
+     "A vision transformer (ViT) and a BERT encoder with one linear layer on both: logits = classifier(concat(a, b)), "
+     "a "
+     "being ViT's class token after the final layer norm and b BERT's pooler output, or with \"text_pooling\": "
+     "\"mean\" "
+     "in config.json the mean of its tokens.",
      "`vision_model.*` is a ViTModel without pooler, `text_model.*` a BertModel, each with the keys that Transformers "
      "saves them with; `classifier.weight` (labels, vision + text width) and `classifier.bias` (labels) are the head."},
     {"ViTForImageClassification", "Image classifier",
@@ -59,7 +62,8 @@ def encoder(kind, settings, name, **options):
 
 
 vit = encoder(ViTModel, ViTConfig(**config["vision_config"]), "vision_model", add_pooling_layer=False)
-bert = encoder(BertModel, BertConfig(**config["text_config"]), "text_model")
+mean = config.get("text_pooling") == "mean"
+bert = encoder(BertModel, BertConfig(**config["text_config"]), "text_model", add_pooling_layer=not mean)
 classifier = torch.nn.Linear(vit.config.hidden_size + bert.config.hidden_size, len(config["id2label"]))
 classifier.load_state_dict(part("classifier"), strict=True)
 
@@ -86,7 +90,8 @@ image = image.crop((left, top, left + side, top + side))
 constexpr const char* multimodal_end =
     R"(pixels = normalize(pil_to_tensor(image) * processor["rescale_factor"], processor["image_mean"], processor["image_std"])[None]
 with torch.no_grad():
-    pooled = [vit(pixels).last_hidden_state[:, 0], bert(**tokens).pooler_output]
+    texts = bert(**tokens)
+    pooled = [vit(pixels).last_hidden_state[:, 0], texts.last_hidden_state.mean(dim=1) if mean else texts.pooler_output]
     probabilities = classifier(torch.cat(pooled, dim=1)).softmax(dim=1)[0].tolist()
 for i, probability in enumerate(probabilities):
     print(f"{probability:.6f}  {config['id2label'][str(i)]}")

@@ -262,6 +262,7 @@ FinetuneResult finetune(const StageConfig& config, const FinetuneParts& parts, d
   }
   model_config.labels = split.dataset.labels();
   model_config.head_dropout = std::max(0.0, config.dropout);
+  if (parts.image && parts.text) model_config.text_pooling = config.text_pooling;
   models::ParamStore store(config.options.seed, DType::f32, false);
   models::Classifier model({store, ""}, model_config);
   load_encoders(store, config.from);

@@ -20,6 +20,8 @@ struct StageConfig {
   EncoderSources from;             // where the others start
   std::string vocab;               // vocabulary file; unused when the text encoder comes from a model directory
   InputConfig input;
+  // Of fine-tuned classifiers over images and texts.
+  models::ClassifierConfig::TextPooling text_pooling = models::ClassifierConfig::TextPooling::pooler;
   double dropout = -1;  // for both encoders; negative = as the encoder's config says
   TrainOptions options;
   bool resume = false;

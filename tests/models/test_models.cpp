@@ -120,6 +120,43 @@ TEST(Models, PaddingDoesNotChangeTheOtherTokens) {
 }
 
 // The decoder's weight is the word embeddings and its bias a parameter of its own: both must reach the logits.
+TEST(Models, MeanOfTheTokensLeavesOutPadding) {
+  const Tensor x = Tensor::from<double>({3, 2, 2}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12});
+  const Tensor mask = Tensor::from<uint8_t>({3, 2}, {1, 1, 1, 0, 0, 0});
+  EXPECT_EQ(values(mean_tokens(Variable(x), mask).data()), (std::vector<double>{2, 3, 5, 6, 10, 11}));
+  EXPECT_EQ(values(mean_tokens(Variable(x), {}).data()), (std::vector<double>{2, 3, 6, 7, 10, 11}));
+  EXPECT_CONTAINS(message_of([&] { mean_tokens(Variable(x), Tensor::zeros({2, 3}, DType::u8)); }), "does not fit");
+}
+
+TEST(Models, ClassifierOverTheMeanOfTheTokens) {
+  ClassifierConfig config = small_config(0);
+  config.text_pooling = ClassifierConfig::TextPooling::mean;
+  ParamStore store(1, DType::f64);
+  const Classifier model({store, ""}, config);
+  EXPECT_FALSE(store.contains("text_model.pooler.dense.weight"));
+  EXPECT_EQ(ClassifierConfig::from_json(config.to_json()).text_pooling, config.text_pooling);
+  const Variable images = random_images(2, 8), logits = model(images, some_text(), {});
+  const Tensor seen = first_token((*model.vision())(images, {})).data();
+  const Tensor read = mean_tokens((*model.text())(some_text(), {}), some_text().mask).data();
+  const Tensor weight = store.at("classifier.weight").data();
+  for (int64_t b = 0; b < 2; ++b) {
+    double sum = 0;
+    for (int64_t c = 0; c < 12; ++c)
+      sum += weight.at(c) * seen.at(b * 12 + c) + weight.at(12 + c) * read.at(b * 12 + c);
+    EXPECT_NEAR(logits.data().at(b * 3), sum, 1e-12);
+  }
+  backward(ops::cross_entropy(logits, Tensor::from<int64_t>({2}, {0, 2})));
+  for (const Parameter& p : store.parameters()) EXPECT_TRUE(p.value.gradient().defined()) << p.name;
+  config.vision.reset();
+  EXPECT_CONTAINS(message_of([&] { Classifier({store, "other"}, config); }), "mean pooling");
+  EXPECT_CONTAINS(message_of([&] {
+                    Json json = config.to_json();
+                    json["text_pooling"] = "mean";
+                    ClassifierConfig::from_json(json);
+                  }),
+                  "text_pooling \"mean\" is not supported");
+}
+
 TEST(Models, MaskedLanguageHeadIsTied) {
   ParamStore store(1, DType::f64);
   const Bert bert({store, "text_model"}, *small_config(0).text, false);

@@ -250,8 +250,13 @@ TEST(Onnx, DualEncoderParts) {
 }
 
 TEST(Onnx, Classifiers) {
-  for (const auto& [vision, text] : {std::pair(true, true), {true, false}, {false, true}}) {
-    const ClassifierConfig config = small_classifier(vision, text);
+  using Pooling = ClassifierConfig::TextPooling;
+  for (const auto& [vision, text, pooling] : {std::tuple(true, true, Pooling::pooler),
+                                              {true, true, Pooling::mean},
+                                              {true, false, Pooling::pooler},
+                                              {false, true, Pooling::pooler}}) {
+    ClassifierConfig config = small_classifier(vision, text);
+    config.text_pooling = pooling;
     ParamStore store(1);
     const Classifier classifier({store, ""}, config);
     const OnnxGraph graph = classifier_graph(store, config);
