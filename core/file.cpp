@@ -51,7 +51,8 @@ void sync_path(const std::string& path) {
 }
 
 MappedFile::MappedFile(const std::string& path) {
-  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  // Without O_NONBLOCK a pipe would wait for a writer before it can be refused.
+  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   check(file.fd >= 0, "file", "cannot open ", path, ": ", std::strerror(errno));
   struct stat info {};
   check(::fstat(file.fd, &info) == 0, "file", "cannot read ", path, ": ", std::strerror(errno));
@@ -68,8 +69,17 @@ MappedFile::~MappedFile() {
   if (data_) ::munmap(const_cast<char*>(data_), size_);
 }
 
-AtomicFile::AtomicFile(const std::string& path) : path_(path), temporary_(path + ".tmp-" + std::to_string(::getpid())) {
-  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+AtomicFile::AtomicFile(const std::string& path) : path_(path) {
+  // A link stays and what it points to is replaced; a directory, pipe or device is not ours to replace.
+  std::error_code error;
+  if (std::filesystem::is_symlink(path_, error)) path_ = std::filesystem::weakly_canonical(path_, error).string();
+  struct stat info {};
+  if (::stat(path_.c_str(), &info) == 0)
+    check(S_ISREG(info.st_mode), "file", "cannot write ", path, ": it is ",
+          S_ISDIR(info.st_mode) ? "a directory" : "no regular file");
+  temporary_ = path_ + ".tmp-" + std::to_string(::getpid());
+  ::unlink(temporary_.c_str());  // of a process that was killed and had our number
+  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
   if (fd_ < 0) fail_with(errno);
 }
 

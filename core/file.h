@@ -7,6 +7,11 @@
 
 namespace duet {
 
+// Whether the bytes are what Git LFS leaves in place of a large file that was not fetched.
+inline bool is_lfs_pointer(std::string_view bytes) {
+  return bytes.starts_with("version https://git-lfs");
+}
+
 // The whole file as bytes. Throws Error naming the file and the operating system's reason.
 std::string read_file(const std::string& path);
 
@@ -26,8 +31,8 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-// Writes beside the target; `commit` fsyncs, renames, and fsyncs the directory. Without commit, or when a write fails,
-// the target stays as it was and what was written is removed.
+// Writes beside the target, a regular file or none yet; `commit` fsyncs, renames, and fsyncs the directory. Without
+// commit, or when a write fails, the target stays as it was and what was written is removed.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::string& path);

@@ -82,6 +82,7 @@ class Builder : public nlohmann::json_sax<Value> {
 
 template <class Value>
 Value parse(std::string_view text, const std::string& source) {
+  check(!is_lfs_pointer(text), "json", source, " is a Git LFS pointer, not the file; fetch it with: git lfs pull");
   // The library takes a zero byte for the end of the text and would not look at what follows.
   const size_t zero = text.find('\0');
   check(zero == std::string_view::npos, "json", source, " is not valid JSON: zero byte at position ", zero);

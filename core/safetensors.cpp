@@ -148,12 +148,13 @@ SafetensorsFile SafetensorsFile::parse(std::string bytes, const std::string& sou
 }
 
 void SafetensorsFile::read_header() {
-  check(!bytes_.starts_with("version https://git-lfs"), "safetensors", path_,
+  check(!is_lfs_pointer(bytes_), "safetensors", path_,
         " is a Git LFS pointer, not the weights; fetch them with: git lfs pull");
   check(bytes_.size() >= 8, "safetensors", path_, ": HeaderTooSmall: ", bytes_.size(), " bytes");
   uint64_t header_size = 0;
   std::memcpy(&header_size, bytes_.data(), 8);
-  check(header_size <= max_header, "safetensors", path_, ": HeaderTooLarge: ", header_size, " bytes");
+  check(header_size <= max_header, "safetensors", path_, ": HeaderTooLarge: ", header_size,
+        " bytes; is this a safetensors file?");
   check(8 + header_size <= bytes_.size(), "safetensors", path_, ": InvalidHeaderLength: ", header_size,
         " bytes, but the file has ", bytes_.size());
   data_start_ = 8 + header_size;

@@ -26,6 +26,10 @@ void EncoderConfig::read(const Json& json) {
   check(hidden_size > 0 && num_hidden_layers >= 0 && intermediate_size > 0, "config",
         "sizes must be positive: hidden_size ", hidden_size, ", num_hidden_layers ", num_hidden_layers,
         ", intermediate_size ", intermediate_size);
+  // Far above any model there is; a typing error must not ask for terabytes.
+  check(num_hidden_layers <= 1000 && hidden_size <= 1 << 20 && intermediate_size <= 1 << 22, "config",
+        "sizes are beyond what can be meant: hidden_size ", hidden_size, ", num_hidden_layers ", num_hidden_layers,
+        ", intermediate_size ", intermediate_size);
   check(num_attention_heads > 0 && hidden_size % num_attention_heads == 0, "config", "hidden_size ", hidden_size,
         " does not divide into ", num_attention_heads, " attention heads");
   for (const auto& [name, p] : {std::pair("hidden_dropout_prob", hidden_dropout_prob),

@@ -15,8 +15,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* supported_types = "vit, bert, vision-text-dual-encoder and duet-multimodal-classifier are";
+
 std::string model_type(const Json& config) {
   return json_get<std::string>(config, "model_type", "");
+}
+
+bool is_supported(const std::string& type) {
+  return type == "vit" || type == "bert" || type == "vision-text-dual-encoder" || type == "duet-multimodal-classifier";
 }
 
 // Whether the config describes a bare encoder, whose keys have no "bert." or "vit." in front.
@@ -62,7 +68,12 @@ class ParameterLoader {
                   const LoadOptions& options)
       : store_(store), weights_(std::move(weights)), directory_(directory), options_(options) {
     const Layout layout = layout_of(weights_);
-    for (const std::string& name : weights_.names()) keys_[parameter_name(name, layout, model_type(config))] = name;
+    for (const std::string& key : weights_.names()) {
+      const auto [at, fresh] = keys_.emplace(parameter_name(key, layout, model_type(config)), key);
+      // Some tools save a tensor under an old and a new name.
+      check(fresh || weights_.file_of(key).bytes(key) == weights_.file_of(at->second).bytes(at->second), "model",
+            directory, ": ", at->second, " and ", key, " are the same parameter and differ");
+    }
     untie_decoder(keys_, weights_, config, directory);
   }
 
@@ -72,6 +83,7 @@ class ParameterLoader {
     for (const auto& [name, key] : keys_)
       if (name.starts_with(options_.prefix) && !used_.contains(name) && !is_buffer(name))
         report_.unexpected.push_back(key);
+    check_encoders();
     check(options_.strictness < Strictness::complete || report_.missing.empty(), "model", directory_,
           ": weights are missing: ", list(report_.missing));
     check(options_.strictness < Strictness::exact || report_.unexpected.empty(), "model", directory_,
@@ -80,6 +92,29 @@ class ParameterLoader {
   }
 
  private:
+  // Heads and poolers may be absent or left over. A layer of an encoder may not: the config and the weights contradict
+  // each other then, and the results would be wrong.
+  void check_encoders() const {
+    if (options_.strictness < Strictness::shapes) return;
+    const auto in_layer = [](const std::string& name) { return name.find("_model.encoder.layer.") != name.npos; };
+    for (const std::string& name : report_.missing) {
+      const std::string part = name.substr(0, name.find('.') + 1);
+      const auto first = keys_.lower_bound(part);
+      const bool there = first != keys_.end() && first->first.starts_with(part);
+      check(!there || !part.ends_with("_model.") || name.find("pooler") != name.npos, "model", directory_,
+            ": weights are missing: ", list(report_.missing), "; does config.json belong to these weights?");
+    }
+    for (const auto& [name, key] : keys_) {
+      if (used_.contains(name) || !in_layer(name) || !name.starts_with(options_.prefix)) continue;
+      const std::string part = name.substr(0, name.find('.') + 1);
+      check(std::none_of(store_.parameters().begin(), store_.parameters().end(),
+                         [&](const Parameter& p) { return p.name.starts_with(part); }),
+            "model", directory_, ": ", key,
+            " has no place in a model of this config; does config.json belong to these "
+            "weights?");
+    }
+  }
+
   void load(Parameter& p) {
     const Tensor target = p.value.data();
     if (keys_.contains(p.name)) {
@@ -106,6 +141,9 @@ class ParameterLoader {
     used_.insert(name);
     const SafetensorsFile& file = weights_.file_of(key);
     const std::vector<int64_t>& shape = file.entry(key).shape;
+    const std::string& dtype = file.entry(key).dtype;
+    check(dtype == "F32" || dtype == "F16" || dtype == "BF16" || dtype == "F64", "model", directory_, ": ", key,
+          " has dtype ", dtype, ", weights must be F32, F16, BF16 or F64");
     if (equal(shape, target.shape())) {
       file.load_into(key, target);
       return true;
@@ -223,28 +261,30 @@ std::string find_model_directory(const std::string& path) {
 
 Json read_model_config(const std::string& directory) {
   const std::string path = directory + "/config.json";
-  check(Weights::exist(directory), "model", directory,
-        " is no model directory: it has no model.safetensors (a run keeps its model under RUN/model)");
+  const Weights weights = Weights::open(directory);
   Json config = fs::exists(path) ? read_json(path) : Json::object();
   check(config.is_object(), "model", path, " holds no JSON object");
-  if (const Weights weights = Weights::open(directory); layout_of(weights) != Layout::hugging_face)
-    return foreign_config(weights, layout_of(weights), config, directory);
+  if (layout_of(weights) != Layout::hugging_face) return foreign_config(weights, layout_of(weights), config, directory);
   check(!config.empty(), "model", directory, " has no config.json");
   return config;
 }
 
 Json encoder_config(const Json& config, bool vision) {
-  const char* key = vision ? "vision_config" : "text_config";
-  if (config.contains(key)) return config[key];
-  return model_type(config) == (vision ? "vit" : "bert") ? config : Json();
+  const char *key = vision ? "vision_config" : "text_config", *wanted = vision ? "vit" : "bert";
+  const std::string type = model_type(config);
+  if (type == wanted) return config;
+  check(is_supported(type), "config", "model_type \"", type, "\" is not supported; ", supported_types);
+  if (!config.contains(key)) return Json();
+  // Other models can have the same keys and mean something else by them, as RoBERTa's positions start at two.
+  const std::string part = model_type(config[key]);
+  check(part == wanted, "config", key, " of model_type \"", part, "\" is not supported; ", wanted, " is");
+  return config[key];
 }
 
 LoadReport load_parameters(ParamStore& store, const std::string& directory, const LoadOptions& options) {
   const Json config = read_model_config(directory);
   const std::string type = model_type(config);
-  check(type == "vit" || type == "bert" || type == "vision-text-dual-encoder" || type == "duet-multimodal-classifier",
-        "model", directory, ": model_type \"", type,
-        "\" is not supported; vit, bert, vision-text-dual-encoder and duet-multimodal-classifier are");
+  check(is_supported(type), "model", directory, ": model_type \"", type, "\" is not supported; ", supported_types);
   return ParameterLoader(store, Weights::open(directory), config, directory, options).load();
 }
 

@@ -167,9 +167,10 @@ Json foreign_config(const Weights& weights, Layout layout, const Json& given, co
   set("model_type", "vit");
   set("hidden_size", width);
   set("num_hidden_layers", count_layers(weights, layers, timm ? ".norm1.weight" : ".ln_1.weight"));
-  check(config.contains("num_attention_heads") || width == 1280 || width % 64 == 0, "model", directory, ": width ",
-        width, " does not tell the number of attention heads; add config.json with num_attention_heads");
-  set("num_attention_heads", width == 1280 ? 16 : width / 64);
+  const bool wide = width == 1280 || width == 1408 || width == 1664;
+  check(config.contains("num_attention_heads") || wide || (width < 1280 && width % 64 == 0), "model", directory,
+        ": width ", width, " does not tell the number of attention heads; add config.json with num_attention_heads");
+  set("num_attention_heads", wide ? 16 : width / 64);
   set("intermediate_size", shape_of(first + ".weight", 2)[0]);
   set("num_channels", kernel[1]);
   set("patch_size", kernel[2]);

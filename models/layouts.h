@@ -20,9 +20,10 @@ std::string parameter_name(const std::string& key, Layout layout, const std::str
 std::vector<std::string> unpack(const std::string& parameter);
 
 // Hugging Face's ViT config of a torchvision or timm checkpoint, from the shapes of its tensors; `given`, its own
-// config.json or an empty object, takes precedence. The number of heads is no shape: 16 at width 1280 (the huge
-// models), else a head for 64 columns, as in all models that the two publish. Throws Error for variants with other
-// parts (registers, norms of query and key, average pooling, distillation), naming the tensor.
+// config.json or an empty object, takes precedence. The number of heads is no shape: 16 at widths 1280,
+// 1408 and 1664 (huge, giant, gigantic), a head for 64 columns below, as in the ViT models that the two publish. Throws
+// Error for variants with other parts (registers, norms of query and key, average pooling, distillation), naming the
+// tensor.
 Json foreign_config(const Weights& weights, Layout layout, const Json& given, const std::string& directory);
 
 }  // namespace duet::models

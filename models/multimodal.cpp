@@ -75,6 +75,9 @@ ClassifierConfig ClassifierConfig::from_json(const Json& json) {
   check(c.head_dropout >= 0 && c.head_dropout < 1, "config", "classifier_dropout must be in [0, 1), got ",
         c.head_dropout);
   const auto problem = json_get<std::string>(json, "problem_type", "single_label_classification");
+  // In Hugging Face's config one label without a problem type means regression.
+  check(c.labels.size() != 1 || json.contains("problem_type"), "config",
+        "a model of one label is a regression, which is not supported; classifiers choose one label of several");
   check(problem == "single_label_classification", "config", "problem_type \"", problem,
         "\" is not supported; classifiers choose one label");
   return c;

@@ -41,6 +41,10 @@ Weights Weights::open(const std::string& directory) {
     return weights;
   }
   const std::string path = index_file(directory);
+  for (const char* other : {"pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"})
+    check(fs::exists(path) || !fs::exists(directory + "/" + other), "model", directory, " has weights as ", other,
+          " only, which is not read; save them as safetensors: in Python, "
+          "AutoModel.from_pretrained(DIR).save_pretrained(DIR)");
   check(fs::exists(path), "model", directory,
         " is no model directory: it has no model.safetensors (a run keeps its model under RUN/model)");
   const SortedJson index = parse_sorted_json(read_file(path), path);

@@ -42,6 +42,11 @@ std::string not_negative(const std::string& value) {
   return value.starts_with('-') ? value + " must not be negative" : "";
 }
 
+std::string positive(const std::string& value) {
+  const bool zero = value.find_first_not_of("0+.") == std::string::npos;
+  return zero || value.starts_with('-') ? value + " must be above 0" : "";
+}
+
 std::vector<std::string> expand_arguments(int argc, char** argv) {
   std::vector<std::string> result, configs;
   const auto value_of = [&](const std::string& name, int& i, std::string& value) {

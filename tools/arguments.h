@@ -21,6 +21,7 @@ void check_usage(bool ok, std::string_view where, const Parts&... parts) {
 
 // Checks an option's value for CLI11, whose own check for this names the range up to 1.8e308 with all its digits.
 std::string not_negative(const std::string& value);
+std::string positive(const std::string& value);
 
 // The arguments after the program's name, with `--set key=value` turned into `--key=value` and `--config FILE.json`
 // into one `--key=value` per entry of the file that the command line does not give itself. Lists repeat the option.

@@ -2,6 +2,7 @@
 
 #include <iostream>
 
+#include "duet/tools/arguments.h"
 #include "duet/tools/machine.h"
 #include "duet/tools/training_options.h"
 #include "duet/train/report.h"
@@ -55,9 +56,7 @@ void add_compare_command(CLI::App& app) {
   command
       ->add_option("--out", c->compare.out, "Directory to write; finished parts in it are not repeated with --resume")
       ->required();
-  command->add_option("--seeds", c->compare.seeds, "Number of seeds")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+  command->add_option("--seeds", c->compare.seeds, "Number of seeds")->capture_default_str()->check(positive);
   command->add_option("--fractions", c->compare.fractions, "Shares of the training labels, e.g. 0.1,0.3,1")
       ->delimiter(',')
       ->check(CLI::Range(1e-6, 1.0))

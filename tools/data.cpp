@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "duet/core/file.h"
+#include "duet/tools/arguments.h"
 #include "duet/tools/commands.h"
 #include "duet/train/fashion_mnist.h"
 #include "duet/train/interrupt.h"
@@ -93,7 +94,7 @@ CLI::App* add_dataset(CLI::App& data, const std::string& name, const std::string
 void add_image_options(CLI::App& command, train::ImageOptions& images) {
   images.workers = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   command.add_option("--workers", images.workers, "Threads that convert images")
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->capture_default_str();
   command
       .add_option("--on-bad-sample", images.on_bad_sample,
@@ -152,7 +153,7 @@ void add_data_command(CLI::App& app) {
                       "Also write a directory of pairs without labels for pretraining, with the drawings of train that "
                       "the task leaves out");
   command->add_option("--max-side", openclipart->images.max_side, "Pixels on the longer side of the images written")
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->capture_default_str();
   add_image_options(*command, openclipart->images);
   command->callback([openclipart] { run_openclipart(*openclipart); });

@@ -9,6 +9,14 @@
 
 namespace {
 
+int failed(int status, std::string reason);
+
+// A full disk or a closed pipe behind standard output shows at the latest now.
+int flushed(int status) {
+  std::cout.flush();
+  return std::cout.good() ? status : failed(1, "[output] cannot write to standard output");
+}
+
 // The reason on one line of stderr, whatever a library put into its message.
 int failed(int status, std::string reason) {
   while (reason.ends_with('\n')) reason.pop_back();
@@ -51,9 +59,9 @@ int main(int argc, char** argv) {
     }
     std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
     app.parse(arguments);
-    return 0;
+    return flushed(0);
   } catch (const CLI::Success& e) {  // --help and --version
-    return app.exit(e);
+    return flushed(app.exit(e));
   } catch (const CLI::ParseError& e) {
     return failed(2, std::string(e.what()) + "; --help lists the options");
   } catch (const tools::UsageError& e) {

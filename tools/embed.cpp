@@ -138,7 +138,8 @@ class Embedder {
       : processors_(train::Processors::load(directory)) {
     const Json config = models::read_model_config(directory);
     const Json part = models::encoder_config(config, image);
-    check(!part.is_null(), "embed", directory, " has no ", image ? "vision" : "text", " encoder");
+    check(!part.is_null(), "embed", directory, " holds a model of type \"",
+          json_get<std::string>(config, "model_type", ""), "\" and no ", image ? "vision" : "text", " encoder");
     int64_t width = 0;
     if (image) {
       const auto vision = models::VitConfig::from_json(part);
@@ -149,6 +150,9 @@ class Embedder {
       const auto text = models::BertConfig::from_json(part);
       bert_.emplace(models::ParamScope(store_, "text_model"), text, true);
       check(processors_.tokenizer != nullptr, "embed", directory, " has no vocab.txt");
+      check(processors_.tokenizer->size() <= text.vocab_size, "embed", directory, ": the tokenizer has ",
+            processors_.tokenizer->size(), " tokens, the model embeddings for ", text.vocab_size,
+            "; they do not belong together");
       check(max_length <= text.max_position_embeddings, "embed", "--max-length ", max_length,
             ": the model takes up to ", text.max_position_embeddings, " tokens");
       processors_.input.max_length = static_cast<int>(max_length > 0 ? max_length : text.max_position_embeddings);
@@ -279,7 +283,7 @@ void add_embed_command(CLI::App& app) {
   command->add_option("--max-length", c->max_length, "Cut texts to so many tokens; 0 = as many as the model takes")
       ->capture_default_str()
       ->check(not_negative);
-  command->add_option("--batch", c->batch, "Samples per batch")->capture_default_str()->check(CLI::PositiveNumber);
+  command->add_option("--batch", c->batch, "Samples per batch")->capture_default_str()->check(positive);
   command->add_option("--workers", c->workers, "Threads that decode images")
       ->capture_default_str()
       ->check(CLI::Range(0, 256));

@@ -2,6 +2,7 @@
 
 #include "duet/core/file.h"
 #include "duet/models/hub.h"
+#include "duet/tools/arguments.h"
 #include "duet/tools/commands.h"
 #include "duet/train/strategies.h"
 
@@ -58,7 +59,7 @@ void add_evaluate_command(CLI::App& app) {
       ->capture_default_str()
       ->check(CLI::IsMember({"train", "val", "test"}));
   command->add_option("--out", c->out, "Where to write; default MODEL/metrics.json");
-  command->add_option("--batch", c->batch, "Samples per batch")->capture_default_str()->check(CLI::PositiveNumber);
+  command->add_option("--batch", c->batch, "Samples per batch")->capture_default_str()->check(positive);
   command->add_option("--workers", c->workers, "Threads that decode images")
       ->capture_default_str()
       ->check(CLI::Range(0, 256));

@@ -21,7 +21,9 @@ void print_prediction(const std::string& id, const std::vector<std::string>& lab
   Json all = Json::object();
   size_t best = 0;
   for (size_t i = 0; i < labels.size(); ++i) {
-    all[labels[i]] = probabilities[i];
+    // ImageNet has two cranes: a label that occurs again gets its number.
+    const bool again = all.contains(labels[i]);
+    all[again ? text(labels[i], " (", i, ")") : labels[i]] = probabilities[i];
     if (probabilities[i] > probabilities[best]) best = i;
   }
   Json line = Json::object();

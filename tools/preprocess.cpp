@@ -9,6 +9,7 @@
 #include "duet/tools/commands.h"
 #include "duet/train/idx.h"
 #include "duet/train/image_processor.h"
+#include "duet/train/processors.h"
 
 namespace duet::tools {
 namespace {
@@ -34,9 +35,10 @@ std::vector<std::string> image_paths(const PreprocessCommand& c) {
 }
 
 void run_preprocess(const PreprocessCommand& c) {
-  const std::string file =
-      c.model.empty() ? c.processor : models::find_model_directory(c.model) + "/preprocessor_config.json";
-  const train::ImageSteps steps = train::read_image_processor(read_json(file), file);
+  // A model without the file has its kind's way of preparing images.
+  const train::ImageSteps steps = c.model.empty()
+                                      ? train::read_image_processor(read_json(c.processor), c.processor)
+                                      : train::Processors::load(models::find_model_directory(c.model)).input.steps;
   const std::vector<std::string> paths = image_paths(c);
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (size_t i = 0; i < paths.size(); ++i) {

@@ -5,6 +5,7 @@
 
 #include "duet/core/file.h"
 #include "duet/core/json.h"
+#include "duet/tools/arguments.h"
 #include "duet/tools/commands.h"
 #include "duet/train/tokenizer.h"
 #include "duet/train/wordpiece_trainer.h"
@@ -93,13 +94,13 @@ void add_vocab_command(CLI::App& app) {
   command->add_option("--data", arguments->data, "Dataset directories (manifest.jsonl inside)")->required();
   command->add_option("--out", arguments->out, "File to write, one token a line")->required();
   command->add_option("--vocab-size", trainer.vocab_size, "Tokens, the five special ones included")
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->capture_default_str();
   command->add_option("--min-frequency", trainer.min_frequency, "How often a character or a merged pair must occur")
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->capture_default_str();
   command->add_option("--alphabet-limit", trainer.alphabet_limit, "Keep at most so many different characters")
-      ->check(CLI::PositiveNumber)
+      ->check(positive)
       ->capture_default_str();
   command->add_flag("--lowercase,!--no-lowercase", trainer.basic.lowercase,
                     "Lowercase and strip accents (default), or keep both; the tokenizer must be told the same");

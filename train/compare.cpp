@@ -216,6 +216,7 @@ Json Comparison::fingerprints() const {
 
 // More seeds, fractions or methods extend a comparison; everything else must be as it was.
 void Comparison::check_same_settings(const Json& fingerprints) const {
+  check(!models::Weights::exist(config_.out), "compare", config_.out, " holds a model; choose another --out");
   const std::string path = config_.out + "/config.json";
   Json now = config_.to_json();
   now["fingerprints"] = fingerprints;

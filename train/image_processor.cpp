@@ -149,6 +149,7 @@ ImageSteps read_image_processor(const Json& config, const std::string& source) {
   steps.fit = Fit::keep;
   if (json_get(config, "do_resize", true))
     read_size(value_or(config, "size", defaults.size), defaults.clip, source, steps);
+  steps.crop_rounds = json_get(config, "duet_crop_rounds", false);
   const auto fit = json_get<std::string>(config, "duet_fit", "stretch");
   check(fit == "pad" || fit == "stretch", "processor", source, ": duet_fit \"", fit,
         "\" is unknown; use pad or stretch");
@@ -189,6 +190,7 @@ ImageSteps read_timm_processor(const Json& pretrained_cfg, const std::string& so
   steps.fit = Fit::shortest_edge;
   steps.shortest_edge = static_cast<int>(std::floor(side / part));
   steps.crop = ImageInfo{side, side};
+  steps.crop_rounds = true;
   steps.resample = read_resample(json_get<std::string>(pretrained_cfg, "interpolation", "bicubic"), source);
   steps.mean = read_triple(pretrained_cfg, "mean", imagenet_mean, source);
   steps.deviation = read_triple(pretrained_cfg, "std", imagenet_deviation, source);
@@ -200,6 +202,7 @@ ImageSteps torchvision_processor(int side) {
   steps.fit = Fit::shortest_edge;
   steps.shortest_edge = static_cast<int>(std::lround(side * 256.0 / 224));
   steps.crop = ImageInfo{side, side};
+  steps.crop_rounds = true;
   steps.resample = Resample::bilinear;
   steps.mean = imagenet_mean;
   steps.deviation = imagenet_deviation;
@@ -223,6 +226,7 @@ Json write_image_processor(const ImageSteps& steps, int side) {
       steps.mean != std::array<float, 3>{0, 0, 0} || steps.deviation != std::array<float, 3>{1, 1, 1};
   json["image_mean"] = steps.mean;
   json["image_std"] = steps.deviation;
+  if (steps.crop_rounds) json["duet_crop_rounds"] = true;
   if (steps.fit == Fit::pad || steps.fit == Fit::stretch) json["duet_fit"] = fit_name(steps.fit);
   return json;
 }

@@ -72,7 +72,7 @@ Image finished(Image image, const ImageSteps& steps, int side) {
     if (image.width != box.width || image.height != box.height)
       image = placed(image, box, (box.width - image.width) / 2, (box.height - image.height) / 2, 255);
   }
-  return steps.crop ? centre_crop(image, *steps.crop) : image;
+  return steps.crop ? centre_crop(image, *steps.crop, steps.crop_rounds) : image;
 }
 
 void check_side(const ImageSteps& steps, int side) {
@@ -102,10 +102,13 @@ std::optional<ImageInfo> output_size(const ImageSteps& steps, int side) {
   return std::nullopt;
 }
 
-Image centre_crop(const Image& image, ImageInfo size) {
+Image centre_crop(const Image& image, ImageInfo size, bool rounds) {
   check(size.width > 0 && size.height > 0, "image", "cannot crop to ", size.width, " x ", size.height,
         ": every side must be positive");
-  return placed(image, size, -floor_half(image.width - size.width), -floor_half(image.height - size.height), 0);
+  const auto offset = [&](int margin) {
+    return rounds ? static_cast<int>(std::nearbyint(margin / 2.0)) : floor_half(margin);
+  };
+  return placed(image, size, -offset(image.width - size.width), -offset(image.height - size.height), 0);
 }
 
 ImageSteps steps_of_size(ImageSteps steps, int side) {

@@ -17,6 +17,7 @@ struct ImageSteps {
   std::optional<ImageInfo> size;  // of pad and stretch; without a value the model's own size
   int shortest_edge = 0;          // of Fit::shortest_edge, else unused
   std::optional<ImageInfo> crop;  // cut from the middle, see centre_crop
+  bool crop_rounds = false;       // torchvision's and timm's middle instead of Hugging Face's, see centre_crop
   double rescale_factor = 1.0 / 255;
   std::array<float, 3> mean{0.5f, 0.5f, 0.5f}, deviation{0.5f, 0.5f, 0.5f};
 };
@@ -38,8 +39,9 @@ Image fit_image(const Image& image, const ImageSteps& steps, int side);
 // extreme aspect ratio with shortest_edge makes it.
 Image load_fitted(const std::string& path, const ImageSteps& steps, int side, const DecodeOptions& options = {});
 
-// width x height pixels from the middle; offsets are floor((side - new side) / 2), and what lies outside is black.
-Image centre_crop(const Image& image, ImageInfo size);
+// width x height pixels from the middle; what lies outside is black. Offsets are (side - new side) / 2, rounded down as
+// Hugging Face does, or with `rounds` to the nearest even number as torchvision and timm do.
+Image centre_crop(const Image& image, ImageInfo size, bool rounds = false);
 
 // A model takes side x side pixels. Throws Error with both sizes when `steps` give another size for every image ...
 void check_output_size(const ImageSteps& steps, int side);

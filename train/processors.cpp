@@ -25,10 +25,16 @@ std::optional<ImageSteps> find_image_steps(const std::string& directory) {
   const Json vision = models::encoder_config(config, true);
   if (vision.is_null()) return std::nullopt;
   const auto side = static_cast<int>(models::VitConfig::from_json(vision).image_size);
-  const bool torchvision = models::layout_of(models::Weights::open(directory)) == models::Layout::torchvision;
+  const models::Layout layout = models::layout_of(models::Weights::open(directory));
+  const auto names = std::array{"ViTImageProcessor", "torchvision", "timm"};
   std::fprintf(stderr, "note: %s has no preprocessor_config.json; images are prepared as %s does by default\n",
-               directory.c_str(), torchvision ? "torchvision" : "ViTImageProcessor");
-  return torchvision ? torchvision_processor(side) : steps_of_size(read_image_processor(Json::object(), path), side);
+               directory.c_str(), names[static_cast<size_t>(layout)]);
+  if (layout == models::Layout::torchvision) return torchvision_processor(side);
+  if (layout == models::Layout::timm)
+    return read_timm_processor(
+        {{"input_size", {3, side, side}}, {"crop_pct", 0.9}, {"mean", {0.5, 0.5, 0.5}}, {"std", {0.5, 0.5, 0.5}}},
+        directory);
+  return steps_of_size(read_image_processor(Json::object(), path), side);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "duet/core/file.h"
 #include "duet/models/hub.h"
+#include "duet/models/weights.h"
 #include "duet/train/interrupt.h"
 #include "duet/train/model_readme.h"
 
@@ -88,6 +89,15 @@ Split open_split(const StageConfig& config, const InputConfig& input, std::share
   return split;
 }
 
+// A run is never written over something else: somebody's model directory, say, that --vision or --text names too.
+void check_run_directory(const std::string& out) {
+  const std::string config = out + "/config.json";
+  check(!models::Weights::exist(out), "run", out, " holds a model and is no run; choose another --out");
+  if (!std::filesystem::exists(config)) return;
+  const Json json = read_json(config);
+  check(json.is_object() && json.contains("stage"), "run", config, " was not written by a run; choose another --out");
+}
+
 Json describe_run(const StageConfig& config, const char* stage, const Json& model, const Json& data) {
   return {{"stage", stage},
           {"command", config.command},
@@ -140,6 +150,7 @@ StageResult finish(const StageConfig& config, const StageResult& result) {
 
 // Classification from scratch over one part: both halves of the component strategy's first stage.
 StageResult pretrain_classifier(const StageConfig& config, bool image) {
+  check_run_directory(config.out);
   InputConfig input = config.input;
   input.use_images = image;
   input.use_text = !image;
@@ -197,6 +208,7 @@ StageResult pretrain_vision(const StageConfig& config) {
 StageResult pretrain_text(const StageConfig& config, const std::string& objective) {
   if (objective == "label") return pretrain_classifier(config, false);
   check(objective == "mlm", "pretrain", "unknown objective \"", objective, "\"; use label or mlm");
+  check_run_directory(config.out);
   InputConfig input = config.input;
   input.use_images = input.use_labels = false;
   input.use_text = true;
@@ -219,6 +231,7 @@ StageResult pretrain_text(const StageConfig& config, const std::string& objectiv
 }
 
 StageResult pretrain_joint(const StageConfig& config) {
+  check_run_directory(config.out);
   InputConfig input = config.input;
   input.use_images = input.use_text = true;
   input.use_labels = false;
@@ -241,6 +254,7 @@ StageResult pretrain_joint(const StageConfig& config) {
 }
 
 FinetuneResult finetune(const StageConfig& config, const FinetuneParts& parts, double fraction) {
+  check_run_directory(config.out);
   check(fraction > 0 && fraction <= 1, "finetune", "the fraction of labels must be in (0, 1], got ", fraction);
   InputConfig input = config.input;
   input.use_images = parts.image;
@@ -309,7 +323,9 @@ LoadedClassifier load_classifier(const std::string& directory) {
   if (c.config.text)
     c.processors.input.max_length =
         static_cast<int>(std::min<int64_t>(c.processors.input.max_length, c.config.text->max_position_embeddings));
-  check(!c.config.text || c.processors.tokenizer, "model", directory, " has no vocab.txt");
+  check(!c.config.text || c.processors.tokenizer, "model", directory, " has neither tokenizer.json nor vocab.txt");
+  check(!c.config.text || c.processors.tokenizer->size() <= c.config.text->vocab_size, "model", directory,
+        ": the tokenizer has more tokens than the model has embeddings; they do not belong together");
   return c;
 }
 

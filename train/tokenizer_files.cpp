@@ -258,6 +258,8 @@ void apply_config(const Reader& read, const Object& config, bool have_pipeline, 
 
 Tokenizer Tokenizer::from_vocab_text(std::string_view vocab, const TokenizerOptions& options,
                                      const std::string& source) {
+  check(!is_lfs_pointer(vocab), "tokenizer", source,
+        " is a Git LFS pointer, not the vocabulary; fetch it with: git lfs pull");
   return from_vocab(lines_of(vocab), options, source);
 }
 

@@ -31,6 +31,7 @@ TEST(Json, RefusesWithTheSourceAndThePosition) {
     EXPECT_CONTAINS(error(document), "[json] file.json is not valid JSON");
   EXPECT_CONTAINS(error(R"({"a": 1, "b": {"c": 1, "c": 2}})"), "key \"c\" occurs twice");
   EXPECT_EQ(parse_json(R"({"a": {"c": 1}, "b": {"c": 2}})", "test")["b"]["c"], 2);  // twice in different objects
+  EXPECT_CONTAINS(error("version https://git-lfs.github.com/spec/v1\n"), "Git LFS pointer");
   EXPECT_CONTAINS(error(std::string("{}\0", 3)), "zero byte at position 2");
   EXPECT_CONTAINS(error(std::string(101, '[') + std::string(101, ']')), "nested deeper than 100 levels");
   EXPECT_TRUE(parse_json(std::string(100, '[') + std::string(100, ']'), "test").is_array());

@@ -1,6 +1,7 @@
 #include "duet/core/safetensors.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cmath>
 #include <cstring>
@@ -198,6 +199,21 @@ TEST(Safetensors, NeedsAFile) {
   EXPECT_CONTAINS(message_of([&] { SafetensorsFile::open(directory / "none"); }), "No such file");
   EXPECT_CONTAINS(message_of([&] { SafetensorsFile::open(directory.path()); }), "is a directory");
   EXPECT_CONTAINS(message_of([&] { SafetensorsFile::open("/dev/zero"); }), "no regular file");
+}
+
+TEST(AtomicFile, ReplacesFilesOnly) {
+  const TemporaryDirectory directory;
+  const std::string target = directory / "target", link = directory / "link", pipe = directory / "pipe";
+  write_file_atomically(target, "old");
+  std::filesystem::create_symlink("target", link);
+  write_file_atomically(link, "new");
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_EQ(read_file(target), "new");
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_CONTAINS(message_of([&] { AtomicFile file(pipe); }), "it is no regular file");
+  EXPECT_CONTAINS(message_of([&] { AtomicFile file("/dev/null"); }), "it is no regular file");
+  EXPECT_CONTAINS(message_of([&] { AtomicFile file(directory.path()); }), "it is a directory");
+  EXPECT_CONTAINS(message_of([&] { MappedFile file(pipe); }), "no regular file");  // and does not wait for a writer
 }
 
 TEST(AtomicFile, LeavesTheTargetAloneUnlessCommitted) {

@@ -140,6 +140,18 @@ TEST(Config, CountsForwardFlops) {
   EXPECT_NEAR(VitConfig().forward_flops(), 35.1e9, 0.1e9);
 }
 
+TEST(Config, OneLabelWithoutAProblemTypeIsARegression) {
+  Json config = BertConfig().to_json();
+  config["id2label"] = {{"0", "score"}};
+  EXPECT_CONTAINS(message_of([&] { ClassifierConfig::from_json(config); }), "is a regression");
+}
+
+TEST(Config, SizesBeyondReasonAreRefused) {
+  Json config = BertConfig().to_json();
+  config["num_hidden_layers"] = 1'000'000'000;
+  EXPECT_CONTAINS(message_of([&] { BertConfig::from_json(config); }), "beyond what can be meant");
+}
+
 // ImageNet-21k has 21,843 labels; ten times that must not take noticeable time either.
 TEST(Config, VeryManyLabelsRoundTrip) {
   ClassifierConfig config{VitConfig(), {}, {}, 0};

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "duet/core/allocator.h"
 #include "duet/core/file.h"
 #include "duet/models/hub.h"
@@ -137,6 +139,57 @@ TEST(LoadOptions, WeightsThatAreNoNumbersAreRefused) {
     EXPECT_CONTAINS(message_of([&] { load_parameters(store, directory / "bad"); }),
                     "vision_model.layernorm.bias holds NaN or infinity");
   }
+}
+
+// What contradicts the config, or could be read in two ways, must not give plausible numbers.
+TEST(LoadOptions, AContradictionIsAnErrorByDefault) {
+  const TemporaryDirectory directory;
+  VitConfig one;
+  one.hidden_size = one.num_attention_heads = 2;
+  one.intermediate_size = one.num_hidden_layers = 1;
+  one.image_size = one.patch_size = 2;
+  VitConfig two = one;
+  two.num_hidden_layers = 2;
+  ParamStore small(1), large(1);
+  const Vit a({small, "vision_model"}, one, false), b({large, "vision_model"}, two, false);
+  save_model_directory(directory / "one", small, one.to_json());
+  save_model_directory(directory / "two", large, two.to_json());
+  EXPECT_CONTAINS(message_of([&] { load_parameters(small, directory / "two"); }),
+                  "encoder.layer.1.attention.attention.key.bias has no place in a model of this config");
+  EXPECT_CONTAINS(message_of([&] { load_parameters(large, directory / "one"); }),
+                  "weights are missing: vision_model.encoder.layer.1");
+  EXPECT_GT(load_parameters(large, directory / "one", {.strictness = Strictness::report}).missing.size(), 5u);
+
+  const SafetensorsFile file = SafetensorsFile::open(directory / "one/model.safetensors");
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  for (const std::string& name : file.names()) tensors.emplace_back(name, file.load(name));
+  tensors.emplace_back("vit.layernorm.bias", Tensor::full({2}, DType::f32, 0));
+  save_safetensors(directory / "one/model.safetensors", tensors);
+  load_parameters(small, directory / "one");  // twice the same
+  tensors.back().second.fill(3);
+  save_safetensors(directory / "one/model.safetensors", tensors);
+  EXPECT_CONTAINS(message_of([&] { load_parameters(small, directory / "one"); }), "are the same parameter and differ");
+  tensors.pop_back();
+  for (auto& [name, tensor] : tensors)
+    if (name == "layernorm.bias") tensor = Tensor::zeros({2}, DType::i64);
+  save_safetensors(directory / "one/model.safetensors", tensors);
+  EXPECT_CONTAINS(message_of([&] { load_parameters(small, directory / "one"); }), "layernorm.bias has dtype I64");
+}
+
+TEST(Weights, OtherFormatsAreNamed) {
+  const TemporaryDirectory directory;
+  write_file_atomically(directory / "pytorch_model.bin", "x");
+  EXPECT_CONTAINS(message_of([&] { Weights::open(directory.path()); }), "weights as pytorch_model.bin only");
+}
+
+TEST(EncoderConfigOf, ModelsOfOtherKindsAreRefusedByName) {
+  const Json vit = VitConfig().to_json(), bert{{"model_type", "roberta"}};
+  EXPECT_EQ(encoder_config(vit, true), vit);
+  EXPECT_TRUE(encoder_config(vit, false).is_null());
+  const auto error = [&](const Json& config) { return message_of([&] { encoder_config(config, false); }); };
+  EXPECT_CONTAINS(error({{"model_type", "clip"}, {"text_config", bert}}), "model_type \"clip\" is not supported");
+  EXPECT_CONTAINS(error({{"model_type", "vision-text-dual-encoder"}, {"text_config", bert}}),
+                  "text_config of model_type \"roberta\" is not supported");
 }
 
 // From the mapped file straight into the parameters, also when query, key and value are three tensors there.

@@ -199,7 +199,7 @@ TEST_F(Embed, VisionClassifierHasNoPooler) {
       sum += weight.at(k * 8 + c) * result[0]["pooled"][static_cast<size_t>(c)].get<double>();
     EXPECT_NEAR(sum, logits.at(k), 1e-5);
   }
-  expect_failure(command + "--text red", "has no text encoder");
+  expect_failure(command + "--text red", "no text encoder");
 }
 
 TEST_F(Embed, DualEncoderProjects) {

@@ -1,4 +1,7 @@
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <cstdlib>
 
 #include "duet/core/json.h"
 #include "duet/tests/tools/run_duet.h"
@@ -41,6 +44,15 @@ TEST(Machine, DescriptionNamesProcessorThreadsAndOneDnn) {
   EXPECT_EQ(description.find("cpu: " + cpu_name() + ", "), 0u) << description;
   EXPECT_NE(description.find(" threads, "), std::string::npos) << description;
   EXPECT_NE(description.find("oneDNN " + onednn_version()), std::string::npos) << description;
+}
+
+// Output that cannot be written is a failure, also of --help.
+TEST(Output, AFullDiskBehindStandardOutputIsAnError) {
+  for (const char* arguments : {"info", "--help", "embed --help"}) {
+    const std::string command = std::string(DUET_BINARY) + " " + arguments + " > /dev/full 2> /dev/null";
+    const int status = std::system(command.c_str());
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1) << command;
+  }
 }
 
 }  // namespace

@@ -64,6 +64,13 @@ TEST_F(ImageStepsTest, CropTakesTheMiddleAndFillsWithBlack) {
   EXPECT_EQ(reds(6), (std::vector{0, 10, 20, 30, 40, 50}));  // floor(-1 / 2) = -1
   EXPECT_EQ(reds(7), (std::vector{0, 10, 20, 30, 40, 50, 0}));
   EXPECT_EQ(reds(8), (std::vector{0, 0, 10, 20, 30, 40, 50, 0}));
+  // torchvision and timm round half to even: margins of 1, 3 and 5 begin at 0, 2 and 2.
+  for (const auto& [width, first] : {std::pair(8, 0), {6, 2}, {4, 2}}) {
+    Image nine{9, 1, {}};
+    for (int x = 0; x < 9; ++x) nine.rgb.insert(nine.rgb.end(), 3, static_cast<uint8_t>(x));
+    EXPECT_EQ(centre_crop(nine, {width, 1}, true).rgb[0], first) << width;
+    EXPECT_EQ(centre_crop(nine, {width, 1}).rgb[0], (9 - width) / 2) << width;
+  }
   const Image square = centre_crop(row, {1, 3});
   EXPECT_EQ(square.rgb, (std::vector<uint8_t>{0, 0, 0, 30, 30, 30, 0, 0, 0}));
   expect_error([&] { centre_crop(row, {0, 3}); }, "0 x 3", "positive");

@@ -1,3 +1,4 @@
+#include "duet/train/image_processor.h"
 #include "duet/train/processors.h"
 
 #include <gtest/gtest.h>
@@ -74,6 +75,33 @@ TEST(Processors, ClipStyleConfigurationsAreKept) {
 
   write_file_atomically(path(directory), R"({"size": {"longest_edge": 40}})");
   EXPECT_CONTAINS(message_of([&] { Processors::load(directory.path()); }), path(directory));
+}
+
+// Checkpoints of timm and torchvision bring no preprocessor_config.json, but have their ways.
+TEST(Processors, ForeignCheckpointsHaveTheirOwnPreparation) {
+  const std::string fixtures = std::string(DUET_SOURCE_DIR) + "/tests/golden/fixtures/";
+  const ImageSteps timm = Processors::load(fixtures + "layout_timm").input.steps;
+  EXPECT_EQ(timm.fit, Fit::shortest_edge);
+  EXPECT_EQ(timm.shortest_edge, 13);  // floor(12 / 0.9)
+  EXPECT_EQ(timm.crop->width, 12);
+  EXPECT_EQ(timm.resample, Resample::bicubic);
+  EXPECT_TRUE(timm.crop_rounds);
+  EXPECT_EQ(timm.mean[0], 0.5f);
+  ::testing::internal::CaptureStderr();
+  const ImageSteps torchvision = Processors::load(fixtures + "layout_torchvision").input.steps;
+  EXPECT_CONTAINS(::testing::internal::GetCapturedStderr(), "images are prepared as torchvision does by default");
+  EXPECT_EQ(torchvision.shortest_edge, 14);  // 12 * 256 / 224, rounded
+  EXPECT_EQ(torchvision.crop->height, 12);
+  EXPECT_EQ(torchvision.resample, Resample::bilinear);
+  EXPECT_EQ(torchvision.deviation[2], 0.225f);
+  // Saved with a model and read again it is the same.
+  const ImageSteps again = read_image_processor(write_image_processor(timm, 12), "saved");
+  EXPECT_TRUE(again.crop_rounds);
+  EXPECT_EQ(again.shortest_edge, 13);
+  // A model for larger images keeps the proportions.
+  const ImageSteps larger = steps_of_size(timm, 24);
+  EXPECT_EQ(larger.shortest_edge, 26);
+  EXPECT_EQ(larger.crop->width, 24);
 }
 
 }  // namespace

@@ -191,6 +191,18 @@ TEST_F(Strategies, PretrainingStartsFromModels) {
                                                          24 / 8, 24 / 8, models::Interpolation::hugging_face)));
 }
 
+TEST_F(Strategies, ARunIsNotWrittenOverAModel) {
+  pretrain_vision(stage("vision"));
+  const std::string model = directory_ / "vision/model", config = read_file(model + "/config.json");
+  StageConfig s = starting(stage("x"), model, "");
+  s.out = model;
+  EXPECT_CONTAINS(message_of([&] { finetune(s, {.text = false}); }), "holds a model and is no run");
+  EXPECT_CONTAINS(message_of([&] { pretrain_joint(s); }), "holds a model and is no run");
+  fs::remove(model + "/model.safetensors");
+  EXPECT_CONTAINS(message_of([&] { pretrain_text(s, "label"); }), "was not written by a run");
+  EXPECT_EQ(read_file(model + "/config.json"), config);
+}
+
 TEST_F(Strategies, EncodersBringTheirImageProcessor) {
   pretrain_vision(stage("vision"));
   const std::string vision = directory_ / "vision/model";
