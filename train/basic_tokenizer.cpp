@@ -13,8 +13,21 @@ bool is_ascii_punctuation(char32_t c) {
   return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126);
 }
 
-bool splits(char32_t c) {
-  return c < 128 ? is_ascii_punctuation(c) : unicode::is_punctuation(c);
+// The fast reference's categories are those of Unicode 8, which has other ideas of these six, too.
+constexpr char32_t ogham_chi_rho = 0x166D, hanunoo_pamudpod = 0x1734, sharada_sandhi = 0x111C9;
+bool became_mark(char32_t c) {
+  return c == 0x1885 || c == 0x1886 || c == 0xA9BD || c == sharada_sandhi;
+}
+
+bool splits(char32_t c, Semantics semantics) {
+  if (c < 128) return is_ascii_punctuation(c);
+  if (semantics == Semantics::slow) return unicode::is_punctuation(c);
+  return (unicode::is_punctuation(c) && !unicode::is_newer_than_8(c)) || c == ogham_chi_rho || c == sharada_sandhi;
+}
+
+bool is_accent(char32_t c, Semantics semantics) {
+  if (semantics == Semantics::slow) return unicode::is_nonspacing_mark(c);
+  return (unicode::is_nonspacing_mark(c) && !unicode::is_newer_than_8(c) && !became_mark(c)) || c == hanunoo_pamudpod;
 }
 
 // The CJK ideograph blocks of BERT; not Kana, Hangul or Thai. The fast reference's sixth block starts at 2B920,
@@ -87,8 +100,9 @@ void tokenize_ascii(std::string_view text, bool lowercase, WordWriter& words) {
 // Step 1 for one character: whether it goes.
 bool is_dropped(char32_t c, Semantics semantics) {
   if (c == '\t' || c == '\n' || c == '\r') return false;
-  return c == 0 || c == unicode::replacement_character || unicode::is_control(c) ||
-         (semantics == Semantics::slow && unicode::is_unassigned(c));
+  if (c == 0 || c == unicode::replacement_character) return true;
+  if (semantics == Semantics::slow) return unicode::is_control(c) || unicode::is_unassigned(c);
+  return unicode::is_control(c) && !unicode::is_newer_than_8(c);
 }
 
 // Keeps the characters of `text`, and what belongs to them in `source`, that are not `dropped`.
@@ -105,7 +119,7 @@ void drop(std::u32string& text, std::vector<uint32_t>* source, Dropped dropped) 
   if (source) source->resize(kept);
 }
 
-void strip_accents(std::u32string& text, std::vector<uint32_t>* source) {
+void strip_accents(std::u32string& text, std::vector<uint32_t>* source, Semantics semantics) {
   if (source) {
     std::vector<uint32_t> inner;
     text = unicode::nfd(text, inner);
@@ -114,7 +128,7 @@ void strip_accents(std::u32string& text, std::vector<uint32_t>* source) {
   } else {
     text = unicode::nfd(text);
   }
-  drop(text, source, unicode::is_nonspacing_mark);
+  drop(text, source, [&](char32_t c) { return is_accent(c, semantics); });
 }
 
 // The one character whose lowercase is longer: i and a dot above.
@@ -164,20 +178,22 @@ std::u32string normalize(std::string_view text, const BasicTokenizerOptions& opt
     if (expands) put(dot_above);
   }
   if (options.strips_accents())
-    strip_accents(clean, source);
+    strip_accents(clean, source, options.semantics);
   else if (slow)
     clean = unicode::nfc(clean);
   if (options.lowercase && !slow) lower(clean, source);
   return clean;
 }
 
-void split_words(std::u32string_view text, const std::function<void(size_t begin, size_t end)>& visit) {
+void split_words(std::u32string_view text, Semantics semantics,
+                 const std::function<void(size_t begin, size_t end)>& visit) {
   size_t begin = 0;
   for (size_t i = 0; i <= text.size(); ++i) {
-    const bool ends = i == text.size() || unicode::is_white_space(text[i]) || splits(text[i]);
+    const bool alone = i < text.size() && splits(text[i], semantics);
+    const bool ends = i == text.size() || unicode::is_white_space(text[i]) || alone;
     if (!ends) continue;
     if (begin < i) visit(begin, i);
-    if (i < text.size() && splits(text[i])) visit(i, i + 1);
+    if (alone) visit(i, i + 1);
     begin = i + 1;
   }
 }
@@ -195,7 +211,7 @@ void basic_tokenize(std::string_view text, const BasicTokenizerOptions& options,
     if (unicode::is_white_space(c))
       words.end_word();
     else
-      words.put(splits(c), [&](std::string& to) { unicode::append_utf8(to, c); });
+      words.put(splits(c, options.semantics), [&](std::string& to) { unicode::append_utf8(to, c); });
   }
 }
 
@@ -208,7 +224,7 @@ std::vector<std::string> basic_tokenize(std::string_view text, const BasicTokeni
 }
 
 bool is_own_word(char32_t c, const BasicTokenizerOptions& options) {
-  return splits(c) || (options.tokenize_chinese_chars && is_cjk(c, options.semantics));
+  return splits(c, options.semantics) || (options.tokenize_chinese_chars && is_cjk(c, options.semantics));
 }
 
 }  // namespace duet::train

@@ -44,7 +44,8 @@ std::u32string normalize(std::string_view text, const BasicTokenizerOptions& opt
                          std::vector<uint32_t>* source = nullptr);
 
 // Step 5 alone: calls visit(begin, end) with the bounds of each word of a normalised text.
-void split_words(std::u32string_view text, const std::function<void(size_t begin, size_t end)>& visit);
+void split_words(std::u32string_view text, Semantics semantics,
+                 const std::function<void(size_t begin, size_t end)>& visit);
 
 // Calls visit(word) for each word of such a string.
 template <class Visit>

@@ -196,7 +196,7 @@ void Tokenizer::append_plain(std::string_view text, std::vector<int32_t>& out) c
 // Words of a normalised text. With offsets, source[i] + base is the original code point of its character i.
 void Tokenizer::append_words(std::u32string_view text, std::span<const uint32_t> source, uint32_t base,
                              std::vector<int32_t>& out, Offsets* offsets) const {
-  split_words(text, [&](size_t begin, size_t end) {
+  split_words(text, options_.semantics, [&](size_t begin, size_t end) {
     std::string word;
     for (const char32_t c : text.substr(begin, end - begin)) unicode::append_utf8(word, c);
     const size_t first = out.size();

@@ -137,6 +137,12 @@ bool is_unassigned(char32_t c) {
   return c >= code_space || has(c, absent);
 }
 
+bool is_newer_than_8(char32_t c) {
+  const auto at = std::upper_bound(newer_than_8.begin(), newer_than_8.end(), c,
+                                   [](char32_t x, const CodeRange& range) { return x < range.first; });
+  return at != newer_than_8.begin() && c <= std::prev(at)->last;
+}
+
 bool is_word(char32_t c) {
   return has(c, word);
 }

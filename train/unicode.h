@@ -17,7 +17,9 @@ bool is_control(char32_t c);          // general category Cc, Cf or Co; so also 
 bool is_white_space(char32_t c);      // the White_Space property
 bool is_unassigned(char32_t c);       // general category Cn; also everything past U+10FFFF
 bool is_word(char32_t c);             // \w of regular expressions: letters, marks, decimal digits, connectors, joiners
-int combining_class(char32_t c);      // 0 for almost everything, 1..254 for characters that combine with the last
+// Whether a nonspacing mark, punctuation or format character came after Unicode 8; false for all others.
+bool is_newer_than_8(char32_t c);
+int combining_class(char32_t c);  // 0 for almost everything, 1..254 for characters that combine with the last
 
 // The lowercase of one code point, regardless of its neighbours (a capital sigma is always U+03C3). The one character
 // with a longer lowercase, U+0130, becomes U+0069 U+0307 through append_lowercase; to_lower gives its first half.

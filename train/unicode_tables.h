@@ -31,5 +31,6 @@ extern const std::span<const Decomposition> decompositions;     // without Hangu
 extern const std::span<const uint32_t> composition_exclusions;  // mappings to two code points that NFC never undoes
 extern const std::span<const CodeRange> unassigned;             // general category Cn
 extern const std::span<const CodeRange> word_characters;        // \w of Unicode regular expressions
+extern const std::span<const CodeRange> newer_than_8;           // Mn, P* and Cf that Unicode 8 did not have
 
 }  // namespace duet::train::unicode

@@ -7,6 +7,33 @@
 namespace duet::train {
 namespace {
 
+// The fast reference knows Unicode 8; what is newer, or was reclassified since, is a letter to it or what it was.
+TEST(BasicTokenizer, FastSemanticsHaveTheCategoriesOfUnicode8) {
+  const auto words = [](const char* text, Semantics semantics) {
+    BasicTokenizerOptions options;
+    options.semantics = semantics;
+    return basic_tokenize(text, options);
+  };
+  using Words = std::vector<std::string>;
+  struct Case {
+    const char* text;
+    Words fast, slow;
+  };
+  for (const auto& [text, fast, slow] : {
+           Case{"a\u0898b", {"a\u0898b"}, {"ab"}},                  // Mn since 14
+           Case{"a\u061Db", {"a\u061Db"}, {"a", "\u061D", "b"}},    // Po since 14
+           Case{"a\u0890b", {"a\u0890b"}, {"ab"}},                  // Cf since 14
+           Case{"a\u166Db", {"a", "\u166D", "b"}, {"a\u166Db"}},    // was Po, is So
+           Case{"a\u1734b", {"ab"}, {"a\u1734b"}},                  // was Mn, is Mc
+           Case{"a\u1885b", {"a\u1885b"}, {"ab"}},                  // was Lo, is Mn
+           Case{"a\U000111C9b", {"a", "\U000111C9", "b"}, {"ab"}},  // was Po, is Mn
+           Case{"a\u0301b", {"ab"}, {"ab"}},
+       }) {
+    EXPECT_EQ(words(text, Semantics::fast), fast) << text;
+    EXPECT_EQ(words(text, Semantics::slow), slow) << text;
+  }
+}
+
 using Words = std::vector<std::string>;
 
 // Words joined by single spaces.
