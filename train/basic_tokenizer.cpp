@@ -119,15 +119,33 @@ void drop(std::u32string& text, std::vector<uint32_t>* source, Dropped dropped) 
   if (source) source->resize(kept);
 }
 
-void strip_accents(std::u32string& text, std::vector<uint32_t>* source, Semantics semantics) {
-  if (source) {
-    std::vector<uint32_t> inner;
-    text = unicode::nfd(text, inner);
-    for (uint32_t& i : inner) i = (*source)[i];
-    *source = std::move(inner);
-  } else {
-    text = unicode::nfd(text);
+// NFD; `source` as in `normalize`. The fast reference's data are those of Unicode 9: a newer mark is a letter to it,
+// which no mark moves past, and has no mapping.
+void decompose(std::u32string& text, std::vector<uint32_t>* source, Semantics semantics) {
+  std::u32string out;
+  std::vector<uint32_t> out_source, inner;
+  size_t begin = 0;
+  for (size_t i = 0; i <= text.size(); ++i) {
+    if (i < text.size() && (semantics == Semantics::slow || !unicode::is_newer_than_9(text[i]))) continue;
+    const std::u32string_view part(text.data() + begin, i - begin);
+    if (source) {
+      out += unicode::nfd(part, inner);
+      for (const uint32_t at : inner) out_source.push_back((*source)[begin + at]);
+    } else {
+      out += unicode::nfd(part);
+    }
+    if (i < text.size()) {
+      out += text[i];
+      if (source) out_source.push_back((*source)[i]);
+    }
+    begin = i + 1;
   }
+  text = std::move(out);
+  if (source) *source = std::move(out_source);
+}
+
+void strip_accents(std::u32string& text, std::vector<uint32_t>* source, Semantics semantics) {
+  decompose(text, source, semantics);
   drop(text, source, [&](char32_t c) { return is_accent(c, semantics); });
 }
 

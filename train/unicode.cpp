@@ -58,6 +58,13 @@ const auto& row_of(const Ranges& ranges, char32_t c) {
       std::upper_bound(ranges.begin(), ranges.end(), c, [](char32_t x, const auto& r) { return x < r.first; }));
 }
 
+// For tables that are asked too rarely for a bit of their own.
+bool is_in(std::span<const CodeRange> ranges, char32_t c) {
+  const auto at = std::upper_bound(ranges.begin(), ranges.end(), c,
+                                   [](char32_t x, const CodeRange& range) { return x < range.first; });
+  return at != ranges.begin() && c <= std::prev(at)->last;
+}
+
 // Hangul syllables are laid out by (leading consonant, vowel, optional trailing consonant): Unicode Standard, 3.12.
 constexpr char32_t hangul_first = 0xAC00, hangul_last = 0xD7A3;
 constexpr char32_t leading_first = 0x1100, vowel_first = 0x1161, trailing_before = 0x11A7;
@@ -138,9 +145,11 @@ bool is_unassigned(char32_t c) {
 }
 
 bool is_newer_than_8(char32_t c) {
-  const auto at = std::upper_bound(newer_than_8.begin(), newer_than_8.end(), c,
-                                   [](char32_t x, const CodeRange& range) { return x < range.first; });
-  return at != newer_than_8.begin() && c <= std::prev(at)->last;
+  return is_in(newer_than_8, c);
+}
+
+bool is_newer_than_9(char32_t c) {
+  return is_in(newer_than_9, c);
 }
 
 bool is_word(char32_t c) {

@@ -19,6 +19,8 @@ bool is_unassigned(char32_t c);       // general category Cn; also everything pa
 bool is_word(char32_t c);             // \w of regular expressions: letters, marks, decimal digits, connectors, joiners
 // Whether a nonspacing mark, punctuation or format character came after Unicode 8; false for all others.
 bool is_newer_than_8(char32_t c);
+// Whether a character that nfd looks at, a combining mark or one with a mapping, came after Unicode 9.
+bool is_newer_than_9(char32_t c);
 int combining_class(char32_t c);  // 0 for almost everything, 1..254 for characters that combine with the last
 
 // The lowercase of one code point, regardless of its neighbours (a capital sigma is always U+03C3). The one character

@@ -32,5 +32,7 @@ extern const std::span<const uint32_t> composition_exclusions;  // mappings to t
 extern const std::span<const CodeRange> unassigned;             // general category Cn
 extern const std::span<const CodeRange> word_characters;        // \w of Unicode regular expressions
 extern const std::span<const CodeRange> newer_than_8;           // Mn, P* and Cf that Unicode 8 did not have
+// Characters of a combining class or with a canonical mapping that Unicode 9 did not have.
+extern const std::span<const CodeRange> newer_than_9;
 
 }  // namespace duet::train::unicode

@@ -7,9 +7,7 @@ Ids, type ids, tokens and offsets must be identical, for single texts and pairs,
 cased pipeline, and with added tokens of every kind. Exits with 1 on any difference. The vocabulary is that of the model
 directory, or else learned from the texts with `duet vocab`. Texts are the generated ones and those of dataset
 directories (manifest.jsonl) and text files; without --data and --text, WordNet's glosses through `duet data wordnet`.
-
-The Rust package carries Unicode 8 tables, so characters that Unicode 8 did not have are left out of the generated
-lines, as are the few whose category has changed since."""
+"""
 import argparse
 import json
 import pathlib
