@@ -10,7 +10,7 @@ import unicodedata
 
 END = 0x110000
 AGES = "/usr/share/unicode/DerivedAge.txt"
-WIDTH = 120
+WIDTH = 140
 # The White_Space property (PropList.txt). str.isspace differs: it also takes U+001C..U+001F.
 WHITE_SPACE = {9, 10, 11, 12, 13, 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000}
 # The one character whose context-free lowercase is longer than one code point (i + U+0307); the reader handles it.

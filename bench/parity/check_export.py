@@ -60,13 +60,17 @@ def load(directory):
     model = Multimodal(transformers.ViTConfig(**config["vision_config"], attn_implementation="eager"),
                        transformers.BertConfig(**config["text_config"], attn_implementation="eager"),
                        len(config["id2label"]))
+    without_pooler = ["vision_model"]
+    if config.get("text_pooling") == "mean":
+        model.text_model.pooler = None
+        without_pooler.append("text_model")
     weights = read_weights(directory)
     problems = set(weights) ^ set(model.tensors())
     for part in ("vision_model", "text_model"):
         own = {k[len(part) + 1:]: v for k, v in weights.items() if k.startswith(part + ".")}
         module, info = type(getattr(model, part)).from_pretrained(
             None, config=getattr(model, part).config, state_dict=own, output_loading_info=True,
-            **({"add_pooling_layer": False} if part == "vision_model" else {}))
+            **({"add_pooling_layer": False} if part in without_pooler else {}))
         setattr(model, part, module)
         problems |= set().union(*(info[k] for k in PROBLEMS))
     model.classifier.load_state_dict({k[11:]: v for k, v in weights.items() if k.startswith("classifier.")})
@@ -168,7 +172,8 @@ def train_miniatures(duet, where):
     runs = {"image": ["pretrain", "vision"], "text": ["pretrain", "text"],
             "masked": ["pretrain", "text", "--objective", "mlm"], "joint": ["pretrain", "joint"],
             "pad": ["finetune", "--strategy", "concat-scratch", "--fit", "pad"],
-            "stretch": ["finetune", "--strategy", "concat-scratch", "--fit", "stretch"]}
+            "stretch": ["finetune", "--strategy", "concat-scratch", "--fit", "stretch"],
+            "mean": ["finetune", "--strategy", "concat-scratch", "--text-pooling", "mean"]}
     for name, command in runs.items():
         subprocess.run([duet, *command, "--data", data, "--out", os.path.join(where, name), "--vocab", vocab,
                         "--vision-config", os.path.join(where, "vision.json"), "--text-config",
