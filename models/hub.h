@@ -66,6 +66,16 @@ std::string find_model_directory(const std::string& path);
 // Throws Error with what to do when DIR is no model directory.
 Json read_model_config(const std::string& directory);
 
+// Calls f(); an Error of it gets the directory in front, for configs, whose own errors name the setting alone.
+template <class F>
+auto naming(const std::string& directory, F&& f) {
+  try {
+    return f();
+  } catch (const Error& e) {
+    fail("model", directory, ": ", e.what());
+  }
+}
+
 // The config of one encoder of a model of any kind; null when it has no such encoder.
 Json encoder_config(const Json& config, bool vision);
 

@@ -142,12 +142,12 @@ class Embedder {
           json_get<std::string>(config, "model_type", ""), "\" and no ", image ? "vision" : "text", " encoder");
     int64_t width = 0;
     if (image) {
-      const auto vision = models::VitConfig::from_json(part);
+      const auto vision = models::naming(directory, [&] { return models::VitConfig::from_json(part); });
       vit_.emplace(models::ParamScope(store_, "vision_model"), vision, true);
       processors_.input.image_size = static_cast<int>(vision.image_size);
       width = vision.hidden_size;
     } else {
-      const auto text = models::BertConfig::from_json(part);
+      const auto text = models::naming(directory, [&] { return models::BertConfig::from_json(part); });
       bert_.emplace(models::ParamScope(store_, "text_model"), text, true);
       check(processors_.tokenizer != nullptr, "embed", directory, " has no vocab.txt");
       check(processors_.tokenizer->size() <= text.vocab_size, "embed", directory, ": the tokenizer has ",

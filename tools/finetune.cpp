@@ -72,6 +72,8 @@ void add_finetune_command(CLI::App& app) {
   command->callback([c] {
     check_usage(c->fraction > 0 && c->fraction <= 1, "finetune", "--fraction ", c->fraction, ": must be in (0, 1]");
     const train::FinetuneParts parts = parts_of(*c);
+    check_usage(c->stage.from.vision.empty() || c->fit_option->count() == 0, "finetune",
+                "--fit does not go with a pretrained vision model, whose images are prepared as it learned them");
     check_usage(c->stage.from.image_size == 0 || !c->stage.from.vision.empty(), "finetune",
                 "--image-size is for a pretrained vision encoder; from scratch use --vision-config");
     c->stage.data = {c->data};

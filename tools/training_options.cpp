@@ -69,7 +69,7 @@ void TrainingCommand::add_to(CLI::App& command) {
       ->capture_default_str();
   command.add_option("--max-length", stage.input.max_length, "Tokens per text, special ones included")
       ->capture_default_str();
-  command.add_option("--fit", fit, "Make images square by pad (white) or stretch")->capture_default_str();
+  fit_option = command.add_option("--fit", fit, "Make images square by pad (white) or stretch")->capture_default_str();
   command.add_option("--max-pixels", max_pixels, "Refuse larger images; 0 = one gigapixel");
   command.add_option("--on-bad-sample", on_bad_sample, "stop, or skip: leave it out, count it and name it")
       ->capture_default_str();

@@ -57,7 +57,7 @@ models::VitConfig vision_encoder(const StageConfig& config, InputConfig& input) 
       json["image_size"] = from.image_size;
       input.steps = steps_of_size(input.steps, from.image_size);
     }
-    encoder = models::VitConfig::from_json(json);
+    encoder = models::naming(from.vision, [&] { return models::VitConfig::from_json(json); });
   }
   set_dropout(encoder, config.dropout);
   input.image_size = static_cast<int>(encoder.image_size);
@@ -72,7 +72,7 @@ models::BertConfig text_encoder(const StageConfig& config, const InputConfig& in
     encoder.vocab_size = tokenizer->size();
   } else {
     const std::string& directory = config.from.text;
-    encoder = models::BertConfig::from_json(part_config(directory, false));
+    encoder = models::naming(directory, [&] { return models::BertConfig::from_json(part_config(directory, false)); });
     tokenizer = Processors::load(directory).tokenizer;
     check(tokenizer != nullptr, "model", directory, " has neither tokenizer.json nor vocab.txt");
     check(tokenizer->size() <= encoder.vocab_size, "model", directory, ": the tokenizer has ", tokenizer->size(),

@@ -311,7 +311,8 @@ Json FinetuneResult::to_json() const {
 
 LoadedClassifier load_classifier(const std::string& directory) {
   LoadedClassifier c;
-  c.config = models::ClassifierConfig::from_json(models::read_model_config(directory));
+  c.config = models::naming(directory,
+                            [&] { return models::ClassifierConfig::from_json(models::read_model_config(directory)); });
   c.store = std::make_unique<models::ParamStore>(0, DType::f32, false);
   c.model = std::make_unique<models::Classifier>(models::ParamScope(*c.store, ""), c.config);
   // Exact: a layer that we leave out (a representation layer before the head, say) would change the results.
