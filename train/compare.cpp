@@ -46,6 +46,7 @@ class Comparison {
   Json fingerprints() const;
   void check_same_settings(const Json& fingerprints) const;
   Json dataset_description() const;
+  Json given_models() const;
 
   const CompareConfig& config_;
   bool resume_;
@@ -240,6 +241,16 @@ void Comparison::check_same_settings(const Json& fingerprints) const {
   write_file_atomically(path, now.dump(2) + "\n");
 }
 
+// What took the place of a first stage, by the part it starts.
+Json Comparison::given_models() const {
+  Json given = Json::object();
+  for (const auto& [part, directory] : {std::pair("whole", config_.joint_from),
+                                        {"component's image encoder", config_.vision_from},
+                                        {"component's text encoder", config_.text_from}})
+    if (!directory.empty()) given[part] = directory;
+  return given;
+}
+
 Json Comparison::dataset_description() const {
   const Dataset dataset =
       Dataset::open(config_.finetune.data[0], {.on_bad_sample = config_.finetune.input.on_bad_sample});
@@ -295,6 +306,7 @@ Json Comparison::run() {
                   {"created", created},
                   {"size", config_.size_name},
                   {"share_pretraining", config_.share_pretraining},
+                  {"given_models", given_models()},
                   {"config", config_.to_json()}};
   const Json report = summarise(cells, head);
   write_file_atomically(config_.out + "/report.json", report.dump(1) + "\n");

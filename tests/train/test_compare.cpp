@@ -179,6 +179,25 @@ TEST_F(Compare, PretrainingCanBeShared) {
   EXPECT_EQ(report.at("share_pretraining"), true);
 }
 
+// A given model takes the place of its first stage: nothing is pretrained, and the report says where it came from.
+TEST_F(Compare, GivenModelsTakeThePlaceOfAFirstStage) {
+  config_.methods = {"component"};
+  config_.fractions = {1};
+  config_.seeds = 1;
+  compare(config_, false);
+  CompareConfig given = config_;
+  given.out = directory_ / "given";
+  given.vision_from = config_.out + "/pretrain/vision-seed" + std::to_string(config_.finetune.options.seed) + "/model";
+  given.text_from = config_.out + "/pretrain/text-seed" + std::to_string(config_.finetune.options.seed) + "/model";
+  given.finetune.vocab.clear();  // nothing starts from scratch
+  const Json report = compare(given, false), before = read_json(config_.out + "/report.json");
+  EXPECT_FALSE(fs::exists(given.out + "/pretrain"));
+  EXPECT_EQ(report.at("given_models").at("component's text encoder"), given.text_from);
+  ASSERT_EQ(report.at("cells")[0].at("stages").size(), 1u);
+  EXPECT_EQ(report.at("cells")[0].at("accuracy"), before.at("cells")[0].at("accuracy"));
+  EXPECT_EQ(report.at("cells")[0].at("loss"), before.at("cells")[0].at("loss"));
+}
+
 TEST_F(Compare, RefusesWhatItCannotRun) {
   const auto refused = [&](auto&& change) {
     CompareConfig c = config_;
