@@ -117,14 +117,6 @@ std::optional<DType> tensor_dtype(const std::string& name) {
   return std::nullopt;
 }
 
-Shape tensor_shape(const SafetensorsFile::Entry& entry, const std::string& path, const std::string& name) {
-  check(entry.shape.size() <= Shape::max_rank, "safetensors", path, ": tensor ", name, " has ", entry.shape.size(),
-        " dimensions, at most ", Shape::max_rank, " can be loaded");
-  Shape shape;
-  for (const int64_t dim : entry.shape) shape.append(dim);
-  return shape;
-}
-
 }  // namespace
 
 SafetensorsFile SafetensorsFile::open(const std::string& path) {
@@ -209,6 +201,15 @@ const SafetensorsFile::Entry& SafetensorsFile::entry(const std::string& name) co
   return it->second;
 }
 
+Shape SafetensorsFile::shape(const std::string& name) const {
+  const std::vector<int64_t>& dims = entry(name).shape;
+  check(dims.size() <= Shape::max_rank, "safetensors", path_, ": tensor ", name, " has ", dims.size(),
+        " dimensions, at most ", Shape::max_rank, " can be loaded");
+  Shape shape;
+  for (const int64_t dim : dims) shape.append(dim);
+  return shape;
+}
+
 std::string_view SafetensorsFile::bytes(const std::string& name) const {
   const Entry& e = entry(name);
   return bytes_.substr(data_start_ + e.begin, e.end - e.begin);
@@ -218,7 +219,7 @@ Tensor SafetensorsFile::load(const std::string& name) const {
   const Entry& e = entry(name);
   const std::optional<DType> dtype = tensor_dtype(e.dtype);
   check(dtype.has_value(), "safetensors", path_, ": tensor ", name, " has dtype ", e.dtype, ", which cannot be loaded");
-  const Tensor tensor = Tensor::empty(tensor_shape(e, path_, name), *dtype);
+  const Tensor tensor = Tensor::empty(shape(name), *dtype);
   load_into(name, tensor);
   return tensor;
 }
@@ -227,8 +228,7 @@ void SafetensorsFile::load_into(const std::string& name, const Tensor& target) c
   const Entry& e = entry(name);
   const std::optional<DType> dtype = tensor_dtype(e.dtype);
   check(dtype.has_value(), "safetensors", path_, ": tensor ", name, " has dtype ", e.dtype, ", which cannot be loaded");
-  const Shape shape = tensor_shape(e, path_, name);
-  check(shape == target.shape(), "safetensors", path_, ": tensor ", name, " is ", shape, ", wanted is ",
+  check(shape(name) == target.shape(), "safetensors", path_, ": tensor ", name, " is ", shape(name), ", wanted is ",
         target.shape());
   // The file does not promise alignment, so elements are copied, never looked at in place.
   const std::string_view source = bytes(name);

@@ -30,6 +30,7 @@ class SafetensorsFile {
   bool contains(const std::string& name) const { return entries_.contains(name); }
   const Entry& entry(const std::string& name) const;
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  Shape shape(const std::string& name) const;  // throws Error above Shape::max_rank dimensions
   // The elements as the file has them, little-endian and perhaps unaligned; valid as long as this object or a copy is.
   std::string_view bytes(const std::string& name) const;
   // F64, F32, BF16, I64, I32 and U8 as they are, BOOL as u8, F16 widened to f32. Other dtypes are an Error.

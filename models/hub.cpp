@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <cmath>
 #include <filesystem>
 #include <set>
 
@@ -107,9 +106,7 @@ class ParameterLoader {
     for (const auto& [name, key] : keys_) {
       if (used_.contains(name) || !in_layer(name) || !name.starts_with(options_.prefix)) continue;
       const std::string part = name.substr(0, name.find('.') + 1);
-      check(std::none_of(store_.parameters().begin(), store_.parameters().end(),
-                         [&](const Parameter& p) { return p.name.starts_with(part); }),
-            "model", directory_, ": ", key,
+      check(!store_.has_part(part), "model", directory_, ": ", key,
             " has no place in a model of this config; does config.json belong to these "
             "weights?");
     }
@@ -140,23 +137,23 @@ class ParameterLoader {
     const std::string& key = keys_.at(name);
     used_.insert(name);
     const SafetensorsFile& file = weights_.file_of(key);
-    const std::vector<int64_t>& shape = file.entry(key).shape;
+    const Shape shape = file.shape(key);
     const std::string& dtype = file.entry(key).dtype;
     check(dtype == "F32" || dtype == "F16" || dtype == "BF16" || dtype == "F64", "model", directory_, ": ", key,
           " has dtype ", dtype, ", weights must be F32, F16, BF16 or F64");
-    if (equal(shape, target.shape())) {
+    if (shape == target.shape()) {
       file.load_into(key, target);
       return true;
     }
-    if (options_.positions && p.name.ends_with("embeddings.position_embeddings") && shape.size() == 3 &&
+    if (options_.positions && p.name.ends_with("embeddings.position_embeddings") && shape.rank() == 3 &&
         shape[0] == 1 && shape[2] == target.dim(2)) {
-      const auto side = static_cast<int64_t>(std::llround(std::sqrt(static_cast<double>(target.dim(1) - 1))));
+      const int64_t side = grid_side(target.dim(1));
       target.copy_from(interpolate_positions(file.load(key).to(target.dtype()), side, side, *options_.positions));
       return true;
     }
-    report_.mismatched.push_back({p.name, key, as_text(shape), text(target.shape())});
-    check(options_.strictness < Strictness::shapes, "model", directory_, ": ", key, " is ", as_text(shape),
-          ", the model wants ", target.shape());
+    report_.mismatched.push_back({p.name, key, shape, target.shape()});
+    check(options_.strictness < Strictness::shapes, "model", directory_, ": ", key, " is ", shape, ", the model wants ",
+          target.shape());
     return false;
   }
 
@@ -183,19 +180,6 @@ class ParameterLoader {
       for (const T value : data.values<T>()) sum += value * T(0);
       check(sum == 0, "model", directory_, ": the tensor of ", p.name, " holds NaN or infinity");
     });
-  }
-
-  static bool equal(const std::vector<int64_t>& a, const Shape& b) {
-    if (static_cast<int>(a.size()) != b.rank()) return false;
-    for (int i = 0; i < b.rank(); ++i)
-      if (a[static_cast<size_t>(i)] != b[i]) return false;
-    return true;
-  }
-
-  static std::string as_text(const std::vector<int64_t>& shape) {
-    std::string result = "(";
-    for (const int64_t dim : shape) result += (result.size() > 1 ? ", " : "") + std::to_string(dim);
-    return result + ")";
   }
 
   static std::string list(const std::vector<std::string>& names) {
@@ -259,14 +243,21 @@ std::string find_model_directory(const std::string& path) {
   return !Weights::exist(path) && Weights::exist(path + "/model") ? path + "/model" : path;
 }
 
-Json read_model_config(const std::string& directory) {
+namespace {
+
+Json read_config(const std::string& directory, const Weights& weights) {
   const std::string path = directory + "/config.json";
-  const Weights weights = Weights::open(directory);
   Json config = fs::exists(path) ? read_json(path) : Json::object();
   check(config.is_object(), "model", path, " holds no JSON object");
   if (layout_of(weights) != Layout::hugging_face) return foreign_config(weights, layout_of(weights), config, directory);
   check(!config.empty(), "model", directory, " has no config.json");
   return config;
+}
+
+}  // namespace
+
+Json read_model_config(const std::string& directory) {
+  return read_config(directory, Weights::open(directory));
 }
 
 Json encoder_config(const Json& config, bool vision) {
@@ -282,10 +273,20 @@ Json encoder_config(const Json& config, bool vision) {
 }
 
 LoadReport load_parameters(ParamStore& store, const std::string& directory, const LoadOptions& options) {
-  const Json config = read_model_config(directory);
+  Weights weights = Weights::open(directory);
+  const Json config = read_config(directory, weights);
   const std::string type = model_type(config);
   check(is_supported(type), "model", directory, ": model_type \"", type, "\" is not supported; ", supported_types);
-  return ParameterLoader(store, Weights::open(directory), config, directory, options).load();
+  return ParameterLoader(store, std::move(weights), config, directory, options).load();
+}
+
+bool load_encoder(ParamStore& store, const std::string& directory) {
+  LoadReport report = load_parameters(store, directory);
+  const size_t of_pooler =
+      std::erase_if(report.missing, [](const std::string& name) { return name.find("pooler.dense") != name.npos; });
+  check(report.missing.empty() && (of_pooler == 0 || of_pooler == 2), "model", directory,
+        ": weights are missing, e.g. ", report.missing.empty() ? "a part of the pooler" : report.missing[0]);
+  return of_pooler == 0;
 }
 
 }  // namespace duet::models

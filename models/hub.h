@@ -32,7 +32,7 @@ struct LoadReport {
   std::vector<std::string> unexpected;       // the files' keys that nothing of ours took
   struct Mismatch {
     std::string parameter, key;
-    std::string found, wanted;  // shapes, as text
+    Shape found, wanted;
   };
   std::vector<Mismatch> mismatched;  // parameters whose tensor has another shape
 };
@@ -58,6 +58,10 @@ struct LoadOptions {
 // and those that Transformers 5 uses for ViT layers in memory, in shards or not; for ViT also the layouts of
 // torchvision and timm, whose LayerScale is folded into the linear layers before it.
 LoadReport load_parameters(ParamStore& store, const std::string& directory, const LoadOptions& options = {});
+
+// Loads an encoder with what belongs to it (a projection, say), of which only the pooler may be absent: classifiers of
+// images and masked-language models have none. Returns whether it is there.
+bool load_encoder(ParamStore& store, const std::string& directory);
 
 // `path`, or `path`/model when only that holds weights: where a model is wanted, a run directory will do.
 std::string find_model_directory(const std::string& path);

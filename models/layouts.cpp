@@ -1,8 +1,9 @@
 #include "duet/models/layouts.h"
 
 #include <array>
-#include <cmath>
 #include <cstring>
+
+#include "duet/models/position_embedding.h"
 
 namespace duet::models {
 namespace {
@@ -146,9 +147,9 @@ Json foreign_config(const Weights& weights, Layout layout, const Json& given, co
   const std::string patches = timm ? "patch_embed.proj.weight" : "conv_proj.weight";
   const std::string positions = timm ? "pos_embed" : "encoder.pos_embedding";
   const std::string layers = timm ? "blocks." : "encoder.layers.encoder_layer_";
-  const auto shape_of = [&](const std::string& name, size_t rank) {
-    const std::vector<int64_t> shape = weights.shape(name);
-    check(shape.size() == rank, "model", directory, ": ", name, " has ", shape.size(), " dimensions, expected ", rank);
+  const auto shape_of = [&](const std::string& name, int rank) {
+    const Shape shape = weights.shape(name);
+    check(shape.rank() == rank, "model", directory, ": ", name, " is ", shape, ", expected are ", rank, " dimensions");
     return shape;
   };
   const auto kernel = shape_of(patches, 4), table = shape_of(positions, 3);
@@ -157,8 +158,8 @@ Json foreign_config(const Weights& weights, Layout layout, const Json& given, co
                              : weights.contains(layers + "0.mlp.0.weight") ? "mlp.0"
                                                                            : "mlp.linear_1");
   const int64_t width = kernel[0];
-  const auto side = static_cast<int64_t>(std::llround(std::sqrt(static_cast<double>(table[1] - 1))));
-  check(table[1] >= 2 && side * side == table[1] - 1, "model", directory, ": ", positions, " of ", table[1],
+  const int64_t side = grid_side(table[1]);
+  check(side > 0, "model", directory, ": ", positions, " of ", table[1],
         " positions is no square grid and a class token");
   Json config = given;
   const auto set = [&](const char* key, const Json& value) {

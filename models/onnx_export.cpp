@@ -231,19 +231,6 @@ bool is_dual_encoder(const Json& config) {
   return json_get<std::string>(config, "model_type", "") == "vision-text-dual-encoder";
 }
 
-// Loads all parameters of `store`, of which the pooler's may be absent when `pooler_optional`. Returns whether it is
-// there.
-bool load(ParamStore& store, const std::string& directory, bool pooler_optional) {
-  LoadReport report = load_parameters(store, directory);
-  size_t without_pooler = 0;
-  if (pooler_optional)
-    without_pooler =
-        std::erase_if(report.missing, [](const Name& name) { return name.find("pooler.dense") != name.npos; });
-  check(report.missing.empty() && (without_pooler == 0 || without_pooler == 2), "onnx", directory,
-        ": weights are missing, e.g. ", report.missing.empty() ? "a part of the pooler" : report.missing[0]);
-  return without_pooler == 0;
-}
-
 }  // namespace
 
 std::string_view name_of(OnnxPart part) {
@@ -301,7 +288,8 @@ OnnxGraph export_onnx(const std::string& directory, OnnxPart part) {
           "\"); export an encoder with --part vision or --part text");
     const auto c = ClassifierConfig::from_json(config);
     const Classifier model({store, ""}, c);
-    load(store, directory, false);
+    // Exact: a layer before the head that the graph leaves out would change the logits.
+    load_parameters(store, directory, {.strictness = Strictness::exact});
     return classifier_graph(store, c);
   }
   const bool vision = part == OnnxPart::vision;
@@ -319,7 +307,7 @@ OnnxGraph export_onnx(const std::string& directory, OnnxPart part) {
     Linear(ParamScope(store, (vision ? vision_side : text_side).projection),
            vision ? vit->config().hidden_size : bert->config().hidden_size,
            DualEncoderConfig::from_json(config).projection_dim, Init::constant(0), false);
-  heads.pooler = load(store, directory, !heads.projection);
+  heads.pooler = load_encoder(store, directory);
   return vision ? vision_graph(store, vit->config(), heads) : text_graph(store, bert->config(), heads);
 }
 

@@ -1,5 +1,7 @@
 #include "duet/models/param_store.h"
 
+#include <algorithm>
+
 #include "duet/core/dispatch.h"
 #include "duet/core/parallel.h"
 
@@ -46,6 +48,11 @@ Variable& ParamStore::at(const std::string& name) {
   const auto it = index_.find(name);
   check(it != index_.end(), "parameters", "there is no parameter ", name);
   return parameters_[it->second].value;
+}
+
+bool ParamStore::has_part(const std::string& prefix) const {
+  return std::any_of(parameters_.begin(), parameters_.end(),
+                     [&](const Parameter& p) { return p.name.starts_with(prefix); });
 }
 
 int64_t ParamStore::count() const {

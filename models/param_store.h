@@ -43,6 +43,7 @@ class ParamStore {
   // Throws Error naming the path when there is none.
   Variable& at(const std::string& name);
   bool contains(const std::string& name) const { return index_.contains(name); }
+  bool has_part(const std::string& prefix) const;  // whether a name begins with it
 
   std::deque<Parameter>& parameters() { return parameters_; }
   const std::deque<Parameter>& parameters() const { return parameters_; }

@@ -50,13 +50,19 @@ std::vector<std::vector<Tap>> axis_taps(int64_t from, int64_t to, Interpolation 
 
 }  // namespace
 
+int64_t grid_side(int64_t positions) {
+  if (positions < 2) return 0;
+  const auto side = static_cast<int64_t>(std::llround(std::sqrt(static_cast<double>(positions - 1))));
+  return side * side == positions - 1 ? side : 0;
+}
+
 Tensor interpolate_positions(const Tensor& table, int64_t rows, int64_t columns, Interpolation interpolation) {
   check(table.rank() == 3 && table.dim(0) == 1 && table.dim(1) >= 2, "interpolate_positions",
         "the table must be (1, N + 1, D), got ", table);
   check(rows > 0 && columns > 0, "interpolate_positions", "the new grid must not be empty, got ", rows, " x ", columns);
   const int64_t width = table.dim(2);
-  const auto side = static_cast<int64_t>(std::llround(std::sqrt(static_cast<double>(table.dim(1) - 1))));
-  check(side * side == table.dim(1) - 1, "interpolate_positions", table.dim(1) - 1,
+  const int64_t side = grid_side(table.dim(1));
+  check(side > 0, "interpolate_positions", table.dim(1) - 1,
         " positions (without the class token's) are no square grid");
   if (rows == side && columns == side) return table.clone();
   const auto vertical = axis_taps(side, rows, interpolation), horizontal = axis_taps(side, columns, interpolation);

@@ -18,7 +18,7 @@ class Weights {
   std::vector<std::string> names() const;  // in byte order
   bool contains(const std::string& name) const { return file_of_.contains(name); }
   const SafetensorsFile& file_of(const std::string& name) const;  // throws Error when no file has it
-  std::vector<int64_t> shape(const std::string& name) const { return file_of(name).entry(name).shape; }
+  Shape shape(const std::string& name) const { return file_of(name).shape(name); }
 
  private:
   void add(SafetensorsFile file);

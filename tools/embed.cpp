@@ -150,9 +150,7 @@ class Embedder {
       const auto text = models::naming(directory, [&] { return models::BertConfig::from_json(part); });
       bert_.emplace(models::ParamScope(store_, "text_model"), text, true);
       check(processors_.tokenizer != nullptr, "embed", directory, " has no vocab.txt");
-      check(processors_.tokenizer->size() <= text.vocab_size, "embed", directory, ": the tokenizer has ",
-            processors_.tokenizer->size(), " tokens, the model embeddings for ", text.vocab_size,
-            "; they do not belong together");
+      train::check_tokenizer(*processors_.tokenizer, text, directory);
       check(max_length <= text.max_position_embeddings, "embed", "--max-length ", max_length,
             ": the model takes up to ", text.max_position_embeddings, " tokens");
       processors_.input.max_length = static_cast<int>(max_length > 0 ? max_length : text.max_position_embeddings);
@@ -183,13 +181,7 @@ class Embedder {
 
  private:
   void load(const std::string& directory) {
-    models::LoadReport report = models::load_parameters(store_, directory);
-    // Classifiers of images and masked-language models have no pooler.
-    const auto removed =
-        std::erase_if(report.missing, [](const std::string& name) { return name.find("pooler.dense") != name.npos; });
-    check(report.missing.empty(), "embed", directory, ": weights are missing, e.g. ",
-          report.missing.empty() ? "" : report.missing[0]);
-    has_pooler_ = removed == 0;
+    has_pooler_ = models::load_encoder(store_, directory);
     check(has_pooler_ || !projection_, "embed", directory, ": the pooler is missing, which a dual encoder needs");
     if (!has_pooler_)
       std::cerr << "note: the model has no pooler; pooled is the first token of the last hidden state\n";

@@ -241,12 +241,11 @@ void Comparison::check_same_settings(const Json& fingerprints) const {
   write_file_atomically(path, now.dump(2) + "\n");
 }
 
-// What took the place of a first stage, by the part it starts.
+// The model directories that took the place of a first stage, by that stage.
 Json Comparison::given_models() const {
   Json given = Json::object();
-  for (const auto& [part, directory] : {std::pair("whole", config_.joint_from),
-                                        {"component's image encoder", config_.vision_from},
-                                        {"component's text encoder", config_.text_from}})
+  for (const auto& [part, directory] :
+       {std::pair("joint", config_.joint_from), {"vision", config_.vision_from}, {"text", config_.text_from}})
     if (!directory.empty()) given[part] = directory;
   return given;
 }

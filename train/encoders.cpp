@@ -1,6 +1,5 @@
 #include "duet/train/encoders.h"
 
-#include "duet/train/image_processor.h"
 #include "duet/train/strategies.h"
 
 namespace duet::train {
@@ -75,8 +74,7 @@ models::BertConfig text_encoder(const StageConfig& config, const InputConfig& in
     encoder = models::naming(directory, [&] { return models::BertConfig::from_json(part_config(directory, false)); });
     tokenizer = Processors::load(directory).tokenizer;
     check(tokenizer != nullptr, "model", directory, " has neither tokenizer.json nor vocab.txt");
-    check(tokenizer->size() <= encoder.vocab_size, "model", directory, ": the tokenizer has ", tokenizer->size(),
-          " tokens, the model embeddings for ", encoder.vocab_size, "; they do not belong together");
+    check_tokenizer(*tokenizer, encoder, directory);
   }
   set_dropout(encoder, config.dropout);
   check(input.max_length <= encoder.max_position_embeddings, "strategy", "--max-length ", input.max_length,
@@ -87,14 +85,9 @@ models::BertConfig text_encoder(const StageConfig& config, const InputConfig& in
 void load_encoders(models::ParamStore& store, const EncoderSources& from) {
   const std::optional<models::Interpolation> positions =
       from.image_size > 0 ? std::optional(from.positions) : std::nullopt;
-  const auto has = [&](const std::string& prefix) {
-    for (const models::Parameter& p : store.parameters())
-      if (p.name.starts_with(prefix)) return true;
-    return false;
-  };
-  if (!from.vision.empty() && has("vision_model"))
+  if (!from.vision.empty() && store.has_part("vision_model"))
     load_part(store, from.vision, {.prefix = "vision_model", .positions = positions});
-  if (!from.text.empty() && has("text_model")) load_part(store, from.text, {.prefix = "text_model"});
+  if (!from.text.empty() && store.has_part("text_model")) load_part(store, from.text, {.prefix = "text_model"});
   store.initialise_rest();
 }
 

@@ -69,4 +69,9 @@ Processors Processors::load(const std::string& directory) {
   return p;
 }
 
+void check_tokenizer(const Tokenizer& tokenizer, const models::BertConfig& model, const std::string& directory) {
+  check(tokenizer.size() <= model.vocab_size, "model", directory, ": the tokenizer has ", tokenizer.size(),
+        " tokens, the model embeddings for ", model.vocab_size, "; they do not belong together");
+}
+
 }  // namespace duet::train

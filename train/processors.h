@@ -4,6 +4,7 @@
 #include <string>
 
 #include "duet/core/json.h"
+#include "duet/models/bert.h"
 #include "duet/train/loader.h"
 
 namespace duet::train {
@@ -18,5 +19,8 @@ struct Processors {
   // Reads what DIR has; the parts that config.json does not name stay empty.
   static Processors load(const std::string& directory);
 };
+
+// Throws Error naming the directory when the tokenizer can give ids that the model has no embeddings for.
+void check_tokenizer(const Tokenizer& tokenizer, const models::BertConfig& model, const std::string& directory);
 
 }  // namespace duet::train

@@ -153,8 +153,8 @@ Json cautions(const Json& c, const Json& summary, const Json& head) {
   // Somebody else's pretraining is neither counted nor comparable in its data.
   const Json given = json_get<Json>(head, "given_models", Json::object());
   for (const auto& [part, directory] : given.items())
-    say("The pretrained model ", directory.get<std::string>(), " starts ", part,
-        "; what its pretraining cost is not counted.");
+    say("The pretrained model ", directory.get<std::string>(), " took the place of ", part,
+        " pretraining; what it cost is not counted.");
   const Json dataset = json_get<Json>(head, "dataset", Json::object());
   const auto majority = finite_number(dataset, "majority_accuracy");
   const double best = std::max(summary["whole"]["mean"].get<double>(), summary["component"]["mean"].get<double>());

@@ -325,8 +325,7 @@ LoadedClassifier load_classifier(const std::string& directory) {
     c.processors.input.max_length =
         static_cast<int>(std::min<int64_t>(c.processors.input.max_length, c.config.text->max_position_embeddings));
   check(!c.config.text || c.processors.tokenizer, "model", directory, " has neither tokenizer.json nor vocab.txt");
-  check(!c.config.text || c.processors.tokenizer->size() <= c.config.text->vocab_size, "model", directory,
-        ": the tokenizer has more tokens than the model has embeddings; they do not belong together");
+  if (c.config.text) check_tokenizer(*c.processors.tokenizer, *c.config.text, directory);
   return c;
 }
 

@@ -9,6 +9,7 @@
 #include "duet/core/safetensors.h"
 #include "duet/models/dual_encoder.h"
 #include "duet/models/multimodal.h"
+#include "duet/tests/models/small_models.h"
 #include "duet/tests/train/expect.h"
 
 namespace duet::models {
@@ -17,30 +18,6 @@ namespace {
 using train::message_of;
 using train::TemporaryDirectory;
 using Tensors = std::map<std::string, Tensor>;
-
-// Small, with sizes that differ from each other, so that a mix-up changes a shape.
-VitConfig small_vit() {
-  VitConfig c;
-  c.hidden_size = 8;
-  c.intermediate_size = 10;
-  c.num_attention_heads = 2;
-  c.num_hidden_layers = 2;
-  c.image_size = 6;
-  c.patch_size = 2;
-  return c;
-}
-
-BertConfig small_bert() {
-  BertConfig c;
-  c.hidden_size = 6;
-  c.intermediate_size = 14;
-  c.num_attention_heads = 3;
-  c.num_hidden_layers = 2;
-  c.vocab_size = 20;
-  c.max_position_embeddings = 9;
-  c.type_vocab_size = 3;
-  return c;
-}
 
 std::set<std::string> with_weight_and_bias(std::initializer_list<std::string> stems) {
   std::set<std::string> keys;

@@ -8,6 +8,7 @@
 #include "duet/core/file.h"
 #include "duet/models/hub.h"
 #include "duet/models/vit.h"
+#include "duet/tests/models/small_models.h"
 #include "duet/tests/temporary_directory.h"
 #include "duet/tests/train/expect.h"
 
@@ -61,12 +62,7 @@ TEST_F(Shards, TheIndexMustAgreeWithItsFiles) {
 }
 
 TEST_F(Shards, AModelLoadsFromThem) {
-  VitConfig config;
-  config.hidden_size = 4;
-  config.num_attention_heads = 2;
-  config.intermediate_size = 6;
-  config.num_hidden_layers = 1;
-  config.image_size = config.patch_size = 2;
+  const VitConfig config = small_vit();
   ParamStore store(1), other(2, DType::f32, false);
   const Vit vit({store, "vision_model"}, config, true), again({other, "vision_model"}, config, true);
   const std::string model = directory_ / "model";
@@ -91,12 +87,8 @@ TEST_F(Shards, AModelLoadsFromThem) {
 
 TEST(LoadOptions, StrictnessIsTheCallersChoice) {
   const TemporaryDirectory directory;
-  VitConfig small;
-  small.hidden_size = 4;
-  small.num_attention_heads = 2;
-  small.intermediate_size = 6;
+  VitConfig small = small_vit();
   small.num_hidden_layers = 1;
-  small.image_size = small.patch_size = 2;
   VitConfig large = small;
   large.intermediate_size = 7;
   ParamStore store(1);
@@ -108,10 +100,10 @@ TEST(LoadOptions, StrictnessIsTheCallersChoice) {
   const LoadReport report = load_parameters(wider, directory / "small", {.strictness = Strictness::report});
   ASSERT_EQ(report.mismatched.size(), 3u);
   EXPECT_EQ(report.mismatched[0].key, "encoder.layer.0.intermediate.dense.weight");
-  EXPECT_EQ(report.mismatched[0].found, "(6, 4)");
-  EXPECT_EQ(report.mismatched[0].wanted, "(7, 4)");
+  EXPECT_EQ(report.mismatched[0].found, (Shape{10, 8}));
+  EXPECT_EQ(report.mismatched[0].wanted, (Shape{7, 8}));
   EXPECT_EQ(report.loaded.size() + 3, wider.parameters().size());
-  EXPECT_CONTAINS(message_of([&] { load_parameters(wider, directory / "small"); }), "the model wants (7, 4)");
+  EXPECT_CONTAINS(message_of([&] { load_parameters(wider, directory / "small"); }), "the model wants (7, 8)");
 
   ParamStore pooled(3);
   const Vit with_pooler({pooled, "vision_model"}, small, true);
@@ -127,10 +119,7 @@ TEST(LoadOptions, StrictnessIsTheCallersChoice) {
 
 TEST(LoadOptions, WeightsThatAreNoNumbersAreRefused) {
   const TemporaryDirectory directory;
-  VitConfig config;
-  config.hidden_size = config.num_attention_heads = 2;
-  config.intermediate_size = config.num_hidden_layers = 1;
-  config.image_size = config.patch_size = 2;
+  const VitConfig config = small_vit();
   ParamStore store(1);
   const Vit vit({store, "vision_model"}, config, false);
   for (const double bad : {std::numeric_limits<double>::quiet_NaN(), -std::numeric_limits<double>::infinity()}) {
@@ -144,12 +133,9 @@ TEST(LoadOptions, WeightsThatAreNoNumbersAreRefused) {
 // What contradicts the config, or could be read in two ways, must not give plausible numbers.
 TEST(LoadOptions, AContradictionIsAnErrorByDefault) {
   const TemporaryDirectory directory;
-  VitConfig one;
-  one.hidden_size = one.num_attention_heads = 2;
-  one.intermediate_size = one.num_hidden_layers = 1;
-  one.image_size = one.patch_size = 2;
-  VitConfig two = one;
-  two.num_hidden_layers = 2;
+  const VitConfig two = small_vit();
+  VitConfig one = two;
+  one.num_hidden_layers = 1;
   ParamStore small(1), large(1);
   const Vit a({small, "vision_model"}, one, false), b({large, "vision_model"}, two, false);
   save_model_directory(directory / "one", small, one.to_json());
@@ -163,7 +149,7 @@ TEST(LoadOptions, AContradictionIsAnErrorByDefault) {
   const SafetensorsFile file = SafetensorsFile::open(directory / "one/model.safetensors");
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (const std::string& name : file.names()) tensors.emplace_back(name, file.load(name));
-  tensors.emplace_back("vit.layernorm.bias", Tensor::full({2}, DType::f32, 0));
+  tensors.emplace_back("vit.layernorm.bias", Tensor::full({8}, DType::f32, 0));
   save_safetensors(directory / "one/model.safetensors", tensors);
   load_parameters(small, directory / "one");  // twice the same
   tensors.back().second.fill(3);
@@ -171,7 +157,7 @@ TEST(LoadOptions, AContradictionIsAnErrorByDefault) {
   EXPECT_CONTAINS(message_of([&] { load_parameters(small, directory / "one"); }), "are the same parameter and differ");
   tensors.pop_back();
   for (auto& [name, tensor] : tensors)
-    if (name == "layernorm.bias") tensor = Tensor::zeros({2}, DType::i64);
+    if (name == "layernorm.bias") tensor = Tensor::zeros({8}, DType::i64);
   save_safetensors(directory / "one/model.safetensors", tensors);
   EXPECT_CONTAINS(message_of([&] { load_parameters(small, directory / "one"); }), "layernorm.bias has dtype I64");
 }
@@ -212,10 +198,7 @@ TEST(LoadOptions, WeightsAreNeverHeldTwice) {
 
 // Values depend on seed and name only, so leaving the drawing until after a load changes nothing.
 TEST(ParamStoreRest, DrawsWhatNothingLoaded) {
-  VitConfig config;
-  config.hidden_size = config.num_attention_heads = 2;
-  config.intermediate_size = config.num_hidden_layers = 1;
-  config.image_size = config.patch_size = 2;
+  const VitConfig config = small_vit();
   ParamStore now(5), later(5, DType::f32, false);
   const Vit a({now, "vision_model"}, config, true), b({later, "vision_model"}, config, true);
   later.initialise_rest();

@@ -192,7 +192,7 @@ TEST_F(Compare, GivenModelsTakeThePlaceOfAFirstStage) {
   given.finetune.vocab.clear();  // nothing starts from scratch
   const Json report = compare(given, false), before = read_json(config_.out + "/report.json");
   EXPECT_FALSE(fs::exists(given.out + "/pretrain"));
-  EXPECT_EQ(report.at("given_models").at("component's text encoder"), given.text_from);
+  EXPECT_EQ(report.at("given_models").at("text"), given.text_from);
   ASSERT_EQ(report.at("cells")[0].at("stages").size(), 1u);
   EXPECT_EQ(report.at("cells")[0].at("accuracy"), before.at("cells")[0].at("accuracy"));
   EXPECT_EQ(report.at("cells")[0].at("loss"), before.at("cells")[0].at("loss"));

@@ -181,13 +181,14 @@ TEST(Summarise, WarnsOfWhatTheIntervalDoesNotSay) {
   const Json cells{cell("whole", 0, 0.2), cell("component", 0, 0.1), cell("whole", 1, 0.2), cell("component", 1, 0.1),
                    cell("text-only", 0, 0.25)};
   const Json head{{"share_pretraining", true},
-                  {"given_models", {{"whole", "models/pairs"}}},
+                  {"given_models", {{"joint", "models/pairs"}}},
                   {"dataset", {{"majority_accuracy", 0.3}, {"test", 40}}}};
   const Json c = summarise(cells, head)["comparison"];
   const std::string all = c["cautions"].dump();
-  for (const char* words : {"the same difference", "Pretraining ran once", "most frequent class (30.0 %)",
-                            "The baseline text only scores higher", "The pretrained model models/pairs starts whole",
-                            "only 40 samples: one sample is worth 2.5 points"})
+  for (const char* words :
+       {"the same difference", "Pretraining ran once", "most frequent class (30.0 %)",
+        "The baseline text only scores higher", "The pretrained model models/pairs took the place of joint pretraining",
+        "only 40 samples: one sample is worth 2.5 points"})
     EXPECT_NE(all.find(words), std::string::npos) << words << " in " << all;
 }
 
