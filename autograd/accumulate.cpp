@@ -12,14 +12,17 @@ void accumulate(Tensor& total, Tensor addend) {
   }
   check(total.shape() == addend.shape() && total.dtype() == addend.dtype(), "accumulate", addend, " into ", total);
   const Tensor out = total.unique() ? total : empty_like(total);
-  dispatch(total, [&]<class T>(CpuContext, Type<T>) {
-    const T *a = total.data<T>(), *b = addend.data<T>();
-    T* y = out.data<T>();
-    parallel_for(total.numel(), 1 << 15, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) y[i] = a[i] + b[i];
-    });
+  dispatch(total, [&]<class T>(auto context, Type<T>) {
+    add_elements<T>(context, total.data<T>(), addend.data<T>(), out.data<T>(), total.numel());
   });
   total = out;
+}
+
+template <class T>
+void add_elements(CpuContext, const T* a, const T* b, T* y, int64_t count) {
+  parallel_for(count, 1 << 15, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) y[i] = a[i] + b[i];
+  });
 }
 
 }  // namespace duet

@@ -6,6 +6,7 @@
 #include "duet/autograd/accumulate.h"
 #include "duet/autograd/grad_mode.h"
 #include "duet/autograd/node.h"
+#include "duet/core/op_scope.h"
 
 namespace duet {
 
@@ -105,6 +106,7 @@ struct Engine {
       std::vector<Tensor> slots(node->inputs.size());
       if (reached) {
         GradientSink sink(*node, slots);
+        const OpScope scope(node->op);
         node->backward(p.output_gradients, sink);
       }
       node->backward = nullptr;

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "duet/core/error.h"
+#include "duet/core/op_scope.h"
 
 namespace duet {
 namespace {
@@ -38,13 +39,14 @@ void* CachingAllocator::allocate(size_t bytes) {
     block = blocks.back();
     blocks.pop_back();
   } else {
-    block = std::aligned_alloc(alignment, size);
+    block = source_.take(size, index_);
     if (block == nullptr) {
       free_cached();  // blocks of other sizes may be what is missing
-      block = std::aligned_alloc(alignment, size);
+      block = source_.take(size, index_);
     }
-    check(block != nullptr, "allocator", "out of memory: ", size, " bytes wanted, ", stats_.in_use_bytes,
-          " bytes in use; try a smaller --batch or --accumulate");
+    check(block != nullptr, "allocator", "out of ", source_.name, " memory: ", size, " bytes wanted",
+          *OpScope::current() ? text(" by ", OpScope::current()) : "", ", ", stats_.in_use_bytes, " bytes in use and ",
+          stats_.reserved_bytes - stats_.in_use_bytes, " cached; try a smaller --batch or --accumulate");
     ++stats_.system_allocations;
     stats_.reserved_bytes += static_cast<int64_t>(size);
   }
@@ -57,10 +59,10 @@ void CachingAllocator::release(void* block, size_t bytes) {
   const size_t size = size_class(bytes);
   const std::lock_guard lock(mutex_);
   stats_.in_use_bytes -= static_cast<int64_t>(size);
-  if (caching) {
+  if (caching && !closed_) {
     cached_[size].push_back(block);
   } else {
-    std::free(block);
+    source_.give_back(block, index_);
     stats_.reserved_bytes -= static_cast<int64_t>(size);
   }
 }
@@ -70,9 +72,15 @@ void CachingAllocator::trim() {
   free_cached();
 }
 
+void CachingAllocator::close() {
+  const std::lock_guard lock(mutex_);
+  closed_ = true;
+  free_cached();
+}
+
 void CachingAllocator::free_cached() {
   for (auto& [size, blocks] : cached_) {
-    for (void* block : blocks) std::free(block);
+    for (void* block : blocks) source_.give_back(block, index_);
     stats_.reserved_bytes -= static_cast<int64_t>(size * blocks.size());
     blocks.clear();
   }
@@ -92,9 +100,14 @@ void CachingAllocator::reset_peak() {
   stats_.peak_in_use_bytes = stats_.in_use_bytes;
 }
 
+MemorySource cpu_memory() {
+  return {"CPU", [](size_t bytes, int) { return std::aligned_alloc(alignment, bytes); },
+          [](void* block, int) { std::free(block); }};
+}
+
 CachingAllocator& cpu_allocator() {
   // Never destroyed: tensors with static lifetime may outlive any other static object.
-  static auto* allocator = new CachingAllocator;
+  static auto* allocator = new CachingAllocator(cpu_memory());
   return *allocator;
 }
 

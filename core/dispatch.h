@@ -9,7 +9,7 @@ namespace duet {
 
 // Element conversion that also knows bf16.
 template <class To, class From>
-To convert(From value) {
+constexpr To convert(From value) {
   if constexpr (std::is_same_v<From, bf16>)
     return convert<To>(static_cast<float>(value));
   else if constexpr (std::is_same_v<To, bf16>)
@@ -41,19 +41,31 @@ void dispatch_all(DType dtype, F&& f) {
 // `where` names the op in errors.
 template <class F>
 void dispatch(std::string_view where, const Tensor& tensor, F&& f) {
-  check(tensor.device().kind == DeviceKind::cpu, where, "no kernels for ", tensor.device(), " in this build");
-  switch (tensor.dtype()) {
-    case DType::f32:
-      return f(CpuContext{}, Type<float>{});
-    case DType::f64:
-      return f(CpuContext{}, Type<double>{});
-    default:
-      fail(where, "no CPU kernel for ", tensor, "; use float32 or float64");
+  if constexpr (cuda_built) {
+    if (tensor.device().kind == DeviceKind::cuda) {
+      const CudaContext context{tensor.device().index};
+      if (tensor.dtype() == DType::f32) return f(context, Type<float>{});
+      if (tensor.dtype() == DType::bf16) return f(context, Type<bf16>{});
+      fail(where, "no CUDA kernel for ", tensor, "; use float32 or bfloat16");
+    }
   }
+  check(tensor.device().kind == DeviceKind::cpu, where, "no kernels for ", tensor.device(), " in this build");
+  if (tensor.dtype() == DType::f32) return f(CpuContext{}, Type<float>{});
+  if (tensor.dtype() == DType::f64) return f(CpuContext{}, Type<double>{});
+  fail(where, "no CPU kernel for ", tensor, "; use float32 or float64");
 }
 template <class F>
 void dispatch(const Tensor& tensor, F&& f) {
   dispatch("dispatch", tensor, std::forward<F>(f));
+}
+
+// Calls f(Type<T>{}) for work that the CPU alone does, such as drawing initial values.
+template <class F>
+void dispatch_cpu(std::string_view where, const Tensor& tensor, F&& f) {
+  check(tensor.device().kind == DeviceKind::cpu, where, "works on the CPU only, got ", tensor, " on ", tensor.device());
+  if (tensor.dtype() == DType::f32) return f(Type<float>{});
+  if (tensor.dtype() == DType::f64) return f(Type<double>{});
+  fail(where, "takes float32 or float64, got ", tensor);
 }
 
 // Calls f(const Index*) for token ids and labels, which may be int32 or int64.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <ostream>
 #include <string_view>
+#include <type_traits>
 
 namespace duet {
 
@@ -14,13 +15,21 @@ enum class DType { f64, f32, bf16, i64, i32, u8 };
 struct bf16 {
   uint16_t bits = 0;
   bf16() = default;
-  explicit bf16(float value) {  // round to nearest even; NaN stays a (quiet) NaN
+  constexpr explicit bf16(float value) {  // round to nearest even; NaN stays a (quiet) NaN
     const auto raw = std::bit_cast<uint32_t>(value);
     bits = value != value ? static_cast<uint16_t>(raw >> 16 | 0x40)
                           : static_cast<uint16_t>((raw + 0x7FFF + (raw >> 16 & 1)) >> 16);
   }
-  explicit operator float() const { return std::bit_cast<float>(uint32_t{bits} << 16); }
+  constexpr explicit operator float() const { return std::bit_cast<float>(uint32_t{bits} << 16); }
 };
+
+// What the parameters, statistics and constants of an op on T are held in: bf16 is for activations only, since eight
+// bits of mantissa lose small updates of a weight.
+template <class T>
+using Wide = std::conditional_t<std::is_same_v<T, bf16>, float, T>;
+constexpr DType wide(DType dtype) {
+  return dtype == DType::bf16 ? DType::f32 : dtype;
+}
 
 // A compile-time type as a value, for generic lambdas: [&]<class T>(auto context, Type<T>) {...}.
 template <class T>

@@ -17,8 +17,16 @@ uint64_t mix(uint64_t x) {
 }  // namespace
 
 RandomKey RandomKey::child(uint64_t tag) const {
-  return {seed, mix(stream ^ mix(tag))};
+  return {seed, mix(stream ^ mix(tag)), salted};
 }
+
+uint64_t RandomKey::step_salt(uint64_t step) {
+  return mix(mix(step) + 1);
+}
+RandomKey RandomKey::of_step(uint64_t seed, uint64_t step, uint64_t stream) {
+  return {seed ^ step_salt(step), stream};
+}
+
 RandomKey RandomKey::child(std::string_view name) const {
   return child(fnv1a64(name));
 }

@@ -17,13 +17,20 @@ namespace duet {
 struct RandomKey {
   uint64_t seed = 0;
   uint64_t stream = 0;
+  // Set for work that a GPU repeats by itself (see DeviceGraph): the seed is then combined with the salt of the step
+  // that lies in the device's memory, and the numbers are those of of_step(seed, step, stream).
+  bool salted = false;
+
+  // The key of a training step; equal streams of different steps are independent.
+  static RandomKey of_step(uint64_t seed, uint64_t step, uint64_t stream);
+  static uint64_t step_salt(uint64_t step);  // of_step's seed is seed ^ step_salt(step)
 
   RandomKey child(uint64_t tag) const;
   RandomKey child(std::string_view name) const;
 };
 
 // Four independent 32-bit numbers for counter position `offset`.
-inline std::array<uint32_t, 4> philox(RandomKey key, uint64_t offset) {
+constexpr std::array<uint32_t, 4> philox(RandomKey key, uint64_t offset) {
   uint32_t k0 = static_cast<uint32_t>(key.seed), k1 = static_cast<uint32_t>(key.seed >> 32);
   std::array<uint32_t, 4> c = {static_cast<uint32_t>(offset), static_cast<uint32_t>(offset >> 32),
                                static_cast<uint32_t>(key.stream), static_cast<uint32_t>(key.stream >> 32)};

@@ -285,8 +285,10 @@ void save_safetensors(const std::string& path, const std::vector<std::pair<std::
   AtomicFile file(path);
   file.write({reinterpret_cast<const char*>(&size), sizeof(size)});
   file.write(text_header);
-  for (const auto* entry : order)
-    file.write({reinterpret_cast<const char*>(entry->second.raw()), entry->second.bytes()});
+  for (const auto* entry : order) {
+    const Tensor here = entry->second.to(Device{});  // one at a time
+    file.write({reinterpret_cast<const char*>(here.raw()), here.bytes()});
+  }
   file.commit();
 }
 

@@ -12,6 +12,8 @@
 
 namespace duet {
 
+class CachingAllocator;
+
 // A block of device memory from the caching allocator, shared by the tensors that look at it.
 class Storage {
  public:
@@ -24,6 +26,7 @@ class Storage {
  private:
   std::byte* data_;
   size_t bytes_;
+  CachingAllocator* owner_;
 };
 
 // A contiguous row-major array. Copying a Tensor copies the handle, not the elements; `clone` copies elements.
@@ -32,7 +35,8 @@ class Tensor {
   Tensor() = default;
   static Tensor empty(const Shape& shape, DType dtype, Device device = {});
   static Tensor zeros(const Shape& shape, DType dtype, Device device = {});
-  static Tensor full(const Shape& shape, DType dtype, double value);
+  static Tensor full(const Shape& shape, DType dtype, double value, Device device = {});
+  static Tensor arange(int64_t count, Device device = {});  // 0, 1, 2, ..., int64
   // Takes the element type from `values`; throws Error when the count differs from the shape's.
   template <class T>
   static Tensor from(const Shape& shape, const std::vector<T>& values);
@@ -51,7 +55,8 @@ class Tensor {
     return result;
   }
 
-  // Elements; throws Error when T is not the tensor's dtype, and for a tensor that was never given memory.
+  // Elements, in the memory of the tensor's device; throws Error when T is not the tensor's dtype, and for a tensor
+  // that was never given memory.
   template <class T>
   T* data() const {
     check_defined();
@@ -60,13 +65,14 @@ class Tensor {
   }
   template <class T>
   std::span<T> values() const {
+    check(device_.kind == DeviceKind::cpu, "tensor", "the values of ", *this, " are on ", device_, ", not on the CPU");
     return {data<T>(), static_cast<size_t>(numel())};
   }
   std::byte* raw() const { return storage_ ? storage_->data() + offset_ : nullptr; }
 
   // The only element as double, whatever the dtype.
   double item() const;
-  // Element i of the flattened tensor as double; for tests, logs and small host-side reads.
+  // Element i of the flattened tensor as double; for tests, logs and small host-side reads. Waits for the device.
   double at(int64_t i) const;
 
   // Same elements, other shape; shares memory.
@@ -74,11 +80,12 @@ class Tensor {
   // Rows [begin, end) of the first dimension; shares memory.
   Tensor rows_view(int64_t begin, int64_t end) const;
   Tensor clone() const;
-  // Converts the element type; shares memory when it already matches.
+  // Converts the element type, or moves to another device; shares memory when it already matches.
   Tensor to(DType dtype) const;
+  Tensor to(Device device) const;
 
   void fill(double value) const;
-  void copy_from(const Tensor& source) const;  // same shape and dtype
+  void copy_from(const Tensor& source) const;  // same shape and dtype; any device
 
   // True when no other tensor looks at this memory, so that it may be updated in place.
   bool unique() const { return storage_.use_count() == 1; }
@@ -114,13 +121,16 @@ inline std::ostream& operator<<(std::ostream& out, const Tensor& tensor) {
   return out << tensor.shape() << ' ' << tensor.dtype();
 }
 
+// Throws Error unless all tensors that are defined are on one device.
+void check_same_device(const char* op, std::initializer_list<Tensor> tensors);
+
 // A matrix view for kernels: `count` rows of `width` elements, one after the other.
 template <class T>
 struct Rows {
   T* data;
   int64_t count;
   int64_t width;
-  T* row(int64_t i) const { return data + i * width; }
+  constexpr T* row(int64_t i) const { return data + i * width; }
 };
 
 // Product of all dimensions but the last; 1 for rank 0.

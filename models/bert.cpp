@@ -71,35 +71,17 @@ Variable Bert::operator()(const TextInput& text, const Run& run, std::vector<Var
   check(tokens >= 1 && tokens <= config_.max_position_embeddings, "bert", tokens,
         " tokens per text, the model takes 1 to ", config_.max_position_embeddings, "; set a smaller --max-length");
   Variable x = ops::embedding(text.ids, words_, config_.pad_token_id);
-  const Tensor types = text.type_ids.defined() ? text.type_ids : Tensor::zeros(text.ids.shape(), DType::i32);
+  const Tensor types =
+      text.type_ids.defined() ? text.type_ids : Tensor::zeros(text.ids.shape(), DType::i32, text.ids.device());
   x = ops::add(x, ops::embedding(types, types_));
-  x = norm_(ops::add(x, ops::slice(positions_, 0, 0, tokens)));
+  x = run.activation(norm_(ops::add(x, ops::slice(positions_, 0, 0, tokens))));
   x = ops::dropout(x, run.dropout(config_.hidden_dropout_prob), run.random.child("embeddings"));
-  return encoder_(x, text.mask, run, hidden_states);
+  return encoder_(x, {text.mask, text.padding_at_end}, run, hidden_states);
 }
 
 Variable Bert::pool(const Variable& last_hidden_state) const {
   check(!pooler_.empty(), "bert", "this model was built without a pooler");
   return ops::tanh(pooler_[0](first_token(last_hidden_state)));
-}
-
-Variable mean_tokens(const Variable& x, const Tensor& mask) {
-  check(x.rank() == 3, "mean_tokens", "x must be (B, T, D), got ", x);
-  const int64_t samples = x.dim(0), tokens = x.dim(1);
-  check(!mask.defined() || mask.shape() == Shape{samples, tokens}, "mean_tokens", "mask ", mask, " does not fit x ", x);
-  // One row of weights per sample, so that a matrix product does the rest.
-  const Tensor weights = Tensor::empty({samples, 1, tokens}, x.data().dtype());
-  dispatch(weights, [&]<class T>(CpuContext, Type<T>) {
-    for (int64_t b = 0; b < samples; ++b) {
-      T* row = weights.data<T>() + b * tokens;
-      int64_t real = 0;
-      for (int64_t t = 0; t < tokens; ++t) real += mask.defined() && mask.at(b * tokens + t) != 0;
-      for (int64_t t = 0; t < tokens; ++t)
-        row[t] = real == 0 ? T(1) / static_cast<T>(tokens)
-                           : (mask.at(b * tokens + t) != 0 ? T(1) / static_cast<T>(real) : T(0));
-    }
-  });
-  return ops::reshape(ops::matmul(Variable(weights), x), {samples, x.dim(2)});
 }
 
 MlmHead::MlmHead(const ParamScope& scope, const Bert& bert)
@@ -111,7 +93,7 @@ MlmHead::MlmHead(const ParamScope& scope, const Bert& bert)
       norm_(scope / "transform.LayerNorm", bert.config().hidden_size, bert.config().layer_norm_eps) {}
 
 Variable MlmHead::operator()(const Variable& x) const {
-  return ops::linear(norm_(dense_(x, activation_)), words_, bias_);
+  return widen(ops::linear(norm_(dense_(x, activation_)), words_, bias_));
 }
 
 }  // namespace duet::models

@@ -19,6 +19,7 @@ struct BertConfig : EncoderConfig {
 // A batch of token sequences, all (B, T): ids int32, type ids int32 (undefined = zeros), mask u8 (undefined = ones).
 struct TextInput {
   Tensor ids, type_ids, mask;
+  bool padding_at_end = false;  // known of the mask: every row is some ones, at least one, and then zeros
 };
 
 class Bert {
@@ -39,10 +40,6 @@ class Bert {
   Encoder encoder_;
   std::vector<Linear> pooler_;  // none or one
 };
-
-// Mean of x (B, T, D) over the tokens whose mask (B, T) is not zero, or over all when it is undefined or zero in a
-// whole row -> (B, D).
-Variable mean_tokens(const Variable& x, const Tensor& mask);
 
 // Masked-language-modelling head: logits = LN(act(dense(x))) E^T + bias, E the word embeddings.
 class MlmHead {

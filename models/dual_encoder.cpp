@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "duet/ops/cross_entropy.h"
 #include "duet/ops/elementwise.h"
@@ -56,11 +55,11 @@ DualEncoder::DualEncoder(const ParamScope& scope, const DualEncoderConfig& confi
       logit_scale_(scope.create("logit_scale", {}, Init::constant(config.logit_scale_init_value))) {}
 
 Variable DualEncoder::image_features(const Variable& images, const Run& run) const {
-  return ops::l2_normalize(visual_projection_(vision_.pool(vision_(images, run.child(0)))));
+  return ops::l2_normalize(visual_projection_(widen(vision_.pool(vision_(images, run.child(0))))));
 }
 
 Variable DualEncoder::text_features(const TextInput& text, const Run& run) const {
-  return ops::l2_normalize(text_projection_(text_.pool(text_(text, run.child(1)))));
+  return ops::l2_normalize(text_projection_(widen(text_.pool(text_(text, run.child(1))))));
 }
 
 Variable DualEncoder::logits_per_text(const Variable& text_features, const Variable& image_features) const {
@@ -70,9 +69,7 @@ Variable DualEncoder::logits_per_text(const Variable& text_features, const Varia
 Variable DualEncoder::loss(const Variable& text_features, const Variable& image_features) const {
   check(text_features.dim(0) == image_features.dim(0), "info_nce", text_features.dim(0), " texts and ",
         image_features.dim(0), " images; pairs are needed");
-  std::vector<int64_t> diagonal(static_cast<size_t>(text_features.dim(0)));
-  std::iota(diagonal.begin(), diagonal.end(), 0);
-  const Tensor labels = Tensor::from({text_features.dim(0)}, diagonal);
+  const Tensor labels = Tensor::arange(text_features.dim(0), text_features.data().device());
   const Variable per_text = logits_per_text(text_features, image_features);
   const Variable per_image =
       ops::multiply(ops::matmul(image_features, text_features, false, true), ops::exp(logit_scale_));

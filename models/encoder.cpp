@@ -76,9 +76,10 @@ EncoderLayer::EncoderLayer(const ParamScope& scope, const EncoderConfig& config,
       output_norm_(scope / (placement == NormPlacement::pre ? "layernorm_after" : "output.LayerNorm"),
                    config.hidden_size, config.layer_norm_eps) {}
 
-Variable EncoderLayer::attend(const Variable& x, const Tensor& key_mask, const Run& run) const {
+Variable EncoderLayer::attend(const Variable& x, const KeyMask& key_mask, const Run& run) const {
   const Variable context = ops::attention(qkv_(x), {.heads = config_.num_attention_heads,
-                                                    .key_mask = key_mask,
+                                                    .key_mask = key_mask.mask,
+                                                    .padding_at_end = key_mask.padding_at_end,
                                                     .dropout = run.dropout(config_.attention_probs_dropout_prob),
                                                     .random = run.random.child("attention")});
   return ops::dropout(attention_output_(context), run.dropout(config_.hidden_dropout_prob),
@@ -90,7 +91,7 @@ Variable EncoderLayer::feed_forward(const Variable& x, const Run& run) const {
                       run.random.child("output"));
 }
 
-Variable EncoderLayer::operator()(const Variable& x, const Tensor& key_mask, const Run& run) const {
+Variable EncoderLayer::operator()(const Variable& x, const KeyMask& key_mask, const Run& run) const {
   if (placement_ == NormPlacement::pre) {
     const auto [sum, normalised] = output_norm_.add(attend(attention_norm_(x), key_mask, run), x);
     return ops::add(sum, feed_forward(normalised, run));
@@ -104,7 +105,7 @@ Encoder::Encoder(const ParamScope& scope, const EncoderConfig& config, NormPlace
     layers_.emplace_back(scope / "layer" / std::to_string(i), config, placement, qkv_bias);
 }
 
-Variable Encoder::operator()(Variable x, const Tensor& key_mask, const Run& run,
+Variable Encoder::operator()(Variable x, const KeyMask& key_mask, const Run& run,
                              std::vector<Variable>* hidden_states) const {
   if (hidden_states) hidden_states->push_back(x);
   for (size_t i = 0; i < layers_.size(); ++i) {

@@ -167,14 +167,14 @@ class ParameterLoader {
     const Tensor data = p.value.data(), scale = Tensor::empty({data.dim(0)}, data.dtype());
     weights_.file_of(at->second).load_into(at->second, scale);
     const int64_t width = p.name.substr(dot) == ".bias" ? 1 : data.dim(1);
-    dispatch(data, [&]<class T>(CpuContext, Type<T>) {
+    dispatch_cpu("checkpoint", data, [&]<class T>(Type<T>) {
       for (int64_t i = 0; i < data.numel(); ++i) data.data<T>()[i] *= scale.data<T>()[i / width];
     });
   }
 
   void check_finite(const Parameter& p) const {
     const Tensor data = p.value.data();
-    dispatch(data, [&]<class T>(CpuContext, Type<T>) {
+    dispatch_cpu("checkpoint", data, [&]<class T>(Type<T>) {
       // x * 0 is 0 for finite numbers and NaN for all others, and sums vectorise where tests do not.
       T sum = 0;
       for (const T value : data.values<T>()) sum += value * T(0);

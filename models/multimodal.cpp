@@ -5,6 +5,7 @@
 
 #include "duet/ops/concat.h"
 #include "duet/ops/dropout.h"
+#include "duet/ops/mean_tokens.h"
 
 namespace duet::models {
 namespace {
@@ -123,11 +124,11 @@ Classifier::Classifier(const ParamScope& scope, const ClassifierConfig& config)
 
 Variable Classifier::operator()(const Variable& images, const TextInput& text, const Run& run) const {
   std::vector<Variable> parts;
-  if (!vision_.empty()) parts.push_back(first_token(vision_[0](images, run.child(0))));
+  if (!vision_.empty()) parts.push_back(widen(first_token(vision_[0](images, run.child(0)))));
   if (!text_.empty()) {
     const Variable hidden = text_[0](text, run.child(1));
     const bool mean = config_.text_pooling == ClassifierConfig::TextPooling::mean;
-    parts.push_back(mean ? mean_tokens(hidden, text.mask) : text_[0].pool(hidden));
+    parts.push_back(widen(mean ? ops::mean_tokens(hidden, text.mask) : text_[0].pool(hidden)));
   }
   check(parts.size() == 1 || parts[0].dim(0) == parts[1].dim(0), "classifier",
         "images and texts differ in number: ", parts[0], " and ", parts.back());

@@ -11,7 +11,7 @@ namespace {
 // Each element draws from its own place in the stream, so that the values do not depend on the thread count.
 void fill(const Tensor& data, Init init, RandomKey key) {
   if (init.kind == Init::Kind::constant) return data.fill(init.value);
-  dispatch(data, [&]<class T>(CpuContext, Type<T>) {
+  dispatch_cpu("parameters", data, [&]<class T>(Type<T>) {
     T* values = data.data<T>();
     parallel_for(data.numel(), 1 << 12, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
@@ -59,6 +59,13 @@ int64_t ParamStore::count() const {
   int64_t total = 0;
   for (const Parameter& p : parameters_) total += p.value.data().numel();
   return total;
+}
+
+void ParamStore::to(Device device) {
+  for (Parameter& p : parameters_) {
+    p.value.clear_gradient();
+    p.value.set_data(p.value.data().to(device));
+  }
 }
 
 void ParamStore::clear_gradients() {

@@ -49,6 +49,9 @@ class ParamStore {
   const std::deque<Parameter>& parameters() const { return parameters_; }
   DType dtype() const { return dtype_; }
   int64_t count() const;  // elements of all parameters
+  // Moves every parameter; before an optimizer is made, which keeps its state where the parameters are.
+  void to(Device device);
+  Device device() const { return parameters_.empty() ? Device{} : parameters_.front().value.data().device(); }
   void clear_gradients();
   // Stops training of every parameter whose name matches a shell pattern (* and ?). Throws Error when none matches.
   void freeze(const std::string& pattern);

@@ -67,7 +67,7 @@ Tensor interpolate_positions(const Tensor& table, int64_t rows, int64_t columns,
   if (rows == side && columns == side) return table.clone();
   const auto vertical = axis_taps(side, rows, interpolation), horizontal = axis_taps(side, columns, interpolation);
   const Tensor result = Tensor::empty({1, rows * columns + 1, width}, table.dtype());
-  dispatch(table, [&]<class T>(CpuContext, Type<T>) {
+  dispatch_cpu("position_embedding", table, [&]<class T>(Type<T>) {
     const T* in = table.data<T>();
     T* out = result.data<T>();
     std::copy_n(in, width, out);

@@ -74,7 +74,7 @@ Variable Vit::operator()(const Variable& images, const Run& run, std::vector<Var
   check(images.rank() == 4 && images.dim(2) == config_.image_size && images.dim(3) == config_.image_size, "vit",
         "images must be (B, ", config_.num_channels, ", ", config_.image_size, ", ", config_.image_size, "), got ",
         images);
-  Variable x = ops::patch_embedding(images, patch_weight_, patch_bias_, class_token_, positions_);
+  Variable x = ops::patch_embedding(run.activation(images), patch_weight_, patch_bias_, class_token_, positions_);
   x = ops::dropout(x, run.dropout(config_.hidden_dropout_prob), run.random.child("embeddings"));
   return norm_(encoder_(x, {}, run, hidden_states));
 }

@@ -7,8 +7,9 @@ namespace duet::ops {
 
 struct AttentionOptions {
   int64_t heads = 1;
-  Tensor key_mask;     // (B, T) u8, 1 = attend, 0 = padding; undefined = attend to all
-  double dropout = 0;  // on the probabilities, 0 when not training; in [0, 1)
+  Tensor key_mask;              // (B, T) u8, 1 = attend, 0 = padding; undefined = attend to all
+  bool padding_at_end = false;  // every row of the mask is some ones, at least one, and then zeros: faster on a GPU
+  double dropout = 0;           // on the probabilities, 0 when not training; in [0, 1)
   RandomKey random;
 };
 
@@ -20,13 +21,23 @@ Variable attention(const Variable& qkv, const AttentionOptions& options);
 
 struct AttentionShape {
   int64_t batch, heads, tokens, head_size;
+  bool padding_at_end = false;
 };
-// probabilities (B, H, T, T) are after softmax and before dropout.
+// What the forward pass keeps for the backward pass besides its inputs and y. On the CPU the probabilities (B, H, T, T)
+// after softmax and before dropout; on the GPU the logarithm of each row's sum of exponentials (B, H, T).
+Shape attention_saved(CpuContext, AttentionShape s);
+Shape attention_saved(CudaContext, AttentionShape s);
 template <class T>
 void attention_forward(CpuContext, AttentionShape s, const T* qkv, const uint8_t* key_mask, float dropout,
-                       RandomKey random, T* probabilities, T* y);
+                       RandomKey random, Wide<T>* saved, T* y);
 template <class T>
-void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_t* key_mask, const T* probabilities,
-                        const T* dy, float dropout, RandomKey random, T* dqkv);
+void attention_forward(CudaContext, AttentionShape s, const T* qkv, const uint8_t* key_mask, float dropout,
+                       RandomKey random, Wide<T>* saved, T* y);
+template <class T>
+void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_t* key_mask, const Wide<T>* saved,
+                        const T* y, const T* dy, float dropout, RandomKey random, T* dqkv);
+template <class T>
+void attention_backward(CudaContext, AttentionShape s, const T* qkv, const uint8_t* key_mask, const Wide<T>* saved,
+                        const T* y, const T* dy, float dropout, RandomKey random, T* dqkv);
 
 }  // namespace duet::ops

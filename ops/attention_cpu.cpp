@@ -36,10 +36,14 @@ void masked_softmax(T* scores, int64_t n, T scale, const uint8_t* mask) {
 
 }  // namespace
 
+Shape attention_saved(CpuContext, AttentionShape s) {
+  return {s.batch, s.heads, s.tokens, s.tokens};
+}
+
 // One thread per (sample, head): the matrices are small, so parallel heads beat a parallel matmul.
 template <class T>
 void attention_forward(CpuContext context, AttentionShape s, const T* qkv, const uint8_t* key_mask, float dropout,
-                       RandomKey random, T* probabilities, T* y) {
+                       RandomKey random, Wide<T>* probabilities, T* y) {
   const int64_t n = s.tokens, d = s.head_size, width = s.heads * d, stride = 3 * width;
   const T scale = T(1) / std::sqrt(static_cast<T>(d));
   parallel_for(s.batch * s.heads, 1, [&](int64_t begin, int64_t end) {
@@ -63,7 +67,7 @@ void attention_forward(CpuContext context, AttentionShape s, const T* qkv, const
 
 template <class T>
 void attention_backward(CpuContext context, AttentionShape s, const T* qkv, const uint8_t* key_mask,
-                        const T* probabilities, const T* dy, float dropout, RandomKey random, T* dqkv) {
+                        const Wide<T>* probabilities, const T*, const T* dy, float dropout, RandomKey random, T* dqkv) {
   const int64_t n = s.tokens, d = s.head_size, width = s.heads * d, stride = 3 * width;
   const T scale = T(1) / std::sqrt(static_cast<T>(d));
   parallel_for(s.batch * s.heads, 1, [&](int64_t begin, int64_t end) {
@@ -105,10 +109,10 @@ void attention_backward(CpuContext context, AttentionShape s, const T* qkv, cons
   });
 }
 
-#define DUET_INSTANTIATE(T)                                                                                            \
-  template void attention_forward<T>(CpuContext, AttentionShape, const T*, const uint8_t*, float, RandomKey, T*, T*);  \
-  template void attention_backward<T>(CpuContext, AttentionShape, const T*, const uint8_t*, const T*, const T*, float, \
-                                      RandomKey, T*);
+#define DUET_INSTANTIATE(T)                                                                                           \
+  template void attention_forward<T>(CpuContext, AttentionShape, const T*, const uint8_t*, float, RandomKey, T*, T*); \
+  template void attention_backward<T>(CpuContext, AttentionShape, const T*, const uint8_t*, const T*, const T*,       \
+                                      const T*, float, RandomKey, T*);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(double)
 

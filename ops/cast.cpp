@@ -1,8 +1,11 @@
 #include "duet/ops/cast.h"
 
+#include "duet/core/op_scope.h"
+
 namespace duet::ops {
 
 Variable cast(const Variable& x, DType dtype) {
+  const OpScope scope("cast");
   check(is_floating(x.dtype()) && is_floating(dtype), "cast", "from ", x.dtype(), " to ", dtype,
         "; only floating dtypes carry gradients");
   return Variable::from_op("cast", x.data().to(dtype), {x},

@@ -1,10 +1,12 @@
 #include "duet/ops/concat.h"
 
 #include "duet/core/dispatch.h"
+#include "duet/core/op_scope.h"
 
 namespace duet::ops {
 
 Variable concat(const std::vector<Variable>& parts, int axis) {
+  const OpScope scope("concat");
   check(!parts.empty(), "concat", "nothing to join");
   const Variable& first = parts[0];
   const int rank = first.rank();
@@ -15,6 +17,7 @@ Variable concat(const std::vector<Variable>& parts, int axis) {
   for (const Variable& part : parts) {
     bool fits = part.rank() == rank && part.dtype() == first.dtype();
     for (int i = 0; fits && i < rank; ++i) fits = i == axis || part.dim(i) == first.dim(i);
+    check_same_device("concat", {first.data(), part.data()});
     check(fits, "concat", "along axis ", axis, ": ", first, " and ", part, " do not fit");
     total += part.dim(axis);
   }
@@ -27,7 +30,9 @@ Variable concat(const std::vector<Variable>& parts, int axis) {
   size_t offset = 0;
   for (const Variable& part : parts) {
     const size_t block = static_cast<size_t>(part.dim(axis)) * inner;
-    copy_blocks(CpuContext{}, part.data().raw(), block, y.raw() + offset, stride, block, outer);
+    dispatch_device(y.device(), [&](auto context) {
+      copy_blocks(context, part.data().raw(), block, y.raw() + offset, stride, block, outer);
+    });
     offset += block;
     shapes.push_back(part.shape());
   }
@@ -38,7 +43,9 @@ Variable concat(const std::vector<Variable>& parts, int axis) {
                                const size_t block = static_cast<size_t>(shapes[i][axis]) * inner;
                                if (sink.needs(i)) {
                                  Tensor dx = Tensor::empty(shapes[i], dy.dtype(), dy.device());
-                                 copy_blocks(CpuContext{}, dy.raw() + start, stride, dx.raw(), block, block, outer);
+                                 dispatch_device(dy.device(), [&](auto context) {
+                                   copy_blocks(context, dy.raw() + start, stride, dx.raw(), block, block, outer);
+                                 });
                                  sink.add(i, std::move(dx));
                                }
                                start += block;

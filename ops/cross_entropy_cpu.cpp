@@ -9,8 +9,8 @@
 namespace duet::ops {
 
 template <class T>
-double cross_entropy_kernel(CpuContext, Rows<const T> logits, const int64_t* labels, const T* weights, double smoothing,
-                            int64_t ignore_index, Rows<T> dlogits) {
+void cross_entropy_kernel(CpuContext, Rows<const T> logits, const int64_t* labels, const Wide<T>* weights,
+                          double smoothing, int64_t ignore_index, Rows<T> dlogits, Wide<T>* result) {
   const int64_t count = logits.count, classes = logits.width;
   const auto weight = [&](int64_t k) { return weights ? static_cast<double>(weights[k]) : 1.0; };
   double weight_total = 0;  // sum over all classes
@@ -56,12 +56,21 @@ double cross_entropy_kernel(CpuContext, Rows<const T> logits, const int64_t* lab
   });
   double total = 0;
   for (const double loss : losses) total += loss;
-  return total;
+  *result = static_cast<T>(total);
 }
 
-template double cross_entropy_kernel<float>(CpuContext, Rows<const float>, const int64_t*, const float*, double,
-                                            int64_t, Rows<float>);
-template double cross_entropy_kernel<double>(CpuContext, Rows<const double>, const int64_t*, const double*, double,
-                                             int64_t, Rows<double>);
+template <class T>
+void scale_by_element(CpuContext, const T* x, const Wide<T>* factor, T* y, int64_t n) {
+  parallel_for(n, 1 << 14, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) y[i] = *factor * x[i];
+  });
+}
+
+#define DUET_INSTANTIATE(T)                                                                                            \
+  template void cross_entropy_kernel<T>(CpuContext, Rows<const T>, const int64_t*, const T*, double, int64_t, Rows<T>, \
+                                        T*);                                                                           \
+  template void scale_by_element<T>(CpuContext, const T*, const T*, T*, int64_t);
+DUET_INSTANTIATE(float)
+DUET_INSTANTIATE(double)
 
 }  // namespace duet::ops

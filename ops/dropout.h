@@ -9,8 +9,13 @@ namespace duet::ops {
 // so the mask is recomputed, not stored, and does not depend on the thread count. p = 0 returns x itself.
 Variable dropout(const Variable& x, double p, RandomKey random);
 
-// y[i] = x[i] * mask(first + i) / (1 - p). y may alias x. `first` must be a multiple of 4 or n small enough to not
-// matter for speed; any value is correct.
+template <class T>
+void dropout_forward(CpuContext, const T* x, T* y, int64_t n, float p, RandomKey random);
+template <class T>
+void dropout_forward(CudaContext, const T* x, T* y, int64_t n, float p, RandomKey random);
+
+// The CPU's piece of it: y[i] = x[i] * mask(first + i) / (1 - p). y may alias x. `first` must be a multiple of 4 or n
+// small enough to not matter for speed; any value is correct.
 template <class T>
 void dropout_span(const T* x, T* y, int64_t n, float p, RandomKey random, int64_t first);
 

@@ -2,6 +2,8 @@
 
 #include "duet/ops/dropout.h"
 
+#include "duet/core/parallel.h"
+
 namespace duet::ops {
 namespace {
 
@@ -54,6 +56,15 @@ void dropout_span(const T* x, T* y, int64_t n, float p, RandomKey random, int64_
   }
 }
 
+template <class T>
+void dropout_forward(CpuContext, const T* x, T* y, int64_t n, float p, RandomKey random) {
+  parallel_for(n, 1 << 14, [&](int64_t begin, int64_t end) {
+    dropout_span<T>(x + begin, y + begin, end - begin, p, random, begin);
+  });
+}
+
+template void dropout_forward<float>(CpuContext, const float*, float*, int64_t, float, RandomKey);
+template void dropout_forward<double>(CpuContext, const double*, double*, int64_t, float, RandomKey);
 template void dropout_span<float>(const float*, float*, int64_t, float, RandomKey, int64_t);
 template void dropout_span<double>(const double*, double*, int64_t, float, RandomKey, int64_t);
 

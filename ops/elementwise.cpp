@@ -1,6 +1,7 @@
 #include "duet/ops/elementwise.h"
 
 #include "duet/core/dispatch.h"
+#include "duet/core/op_scope.h"
 
 namespace duet::ops {
 namespace {
@@ -28,12 +29,14 @@ Tensor reduce_to(const Tensor& dy, const Tensor& b) {
 void check_broadcast(const char* op, const Variable& a, const Variable& b) {
   bool fits = a.rank() >= b.rank() && a.dtype() == b.dtype();
   for (int i = 1; fits && i <= b.rank(); ++i) fits = a.dim(-i) == b.dim(-i);
+  check_same_device(op, {a.data(), b.data()});
   check(fits, op, "b must match the last dimensions of a: a ", a, ", b ", b);
 }
 
 }  // namespace
 
 Variable add(const Variable& a, const Variable& b) {
+  const OpScope scope("add");
   check_broadcast("add", a, b);
   const Tensor bd = b.data();
   return Variable::from_op("add", apply("add", Binary::add, a.data(), bd), {a, b},
@@ -44,6 +47,7 @@ Variable add(const Variable& a, const Variable& b) {
 }
 
 Variable subtract(const Variable& a, const Variable& b) {
+  const OpScope scope("subtract");
   check_broadcast("subtract", a, b);
   const Tensor bd = b.data();
   return Variable::from_op("subtract", apply("subtract", Binary::subtract, a.data(), bd), {a, b},
@@ -54,6 +58,7 @@ Variable subtract(const Variable& a, const Variable& b) {
 }
 
 Variable multiply(const Variable& a, const Variable& b) {
+  const OpScope scope("multiply");
   check_broadcast("multiply", a, b);
   const Tensor ad = a.data(), bd = b.data();
   return Variable::from_op("multiply", apply("multiply", Binary::multiply, ad, bd), {a, b},
@@ -64,6 +69,7 @@ Variable multiply(const Variable& a, const Variable& b) {
 }
 
 Variable divide(const Variable& a, const Variable& b) {
+  const OpScope scope("divide");
   check_broadcast("divide", a, b);
   const Tensor bd = b.data(), y = apply("divide", Binary::divide, a.data(), bd);
   // da = dy / b, db = -dy y / b.
@@ -75,6 +81,7 @@ Variable divide(const Variable& a, const Variable& b) {
 }
 
 Variable scale(const Variable& x, double factor) {
+  const OpScope scope("scale");
   return Variable::from_op(
       "scale", scaled("scale", x.data(), factor), {x},
       [factor](const Tensor& dy, GradientSink& sink) { sink.add(0, scaled("scale", dy, factor)); });

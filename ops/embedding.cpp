@@ -1,17 +1,21 @@
 #include "duet/ops/embedding.h"
 
 #include "duet/core/dispatch.h"
+#include "duet/core/op_scope.h"
 
 namespace duet::ops {
 
 Variable embedding(const Tensor& ids, const Variable& weight, int64_t padding_idx) {
+  const OpScope scope("embedding");
   check(weight.rank() == 2, "embedding", "weight must be (V, D), got ", weight);
   const int64_t vocabulary = weight.dim(0), width = weight.dim(1), count = ids.numel();
   Shape shape = ids.shape();
   shape.append(width);
+  check_same_device("embedding", {weight.data(), ids});
   const Tensor wd = weight.data(), y = Tensor::empty(shape, wd.dtype(), wd.device());
   dispatch_index(ids, "embedding", [&](const auto* id) {
-    for (int64_t i = 0; i < count; ++i)
+    // On the GPU the kernel checks the ids, and the error appears with the next result that is read.
+    for (int64_t i = 0; i < (ids.device().kind == DeviceKind::cpu ? count : 0); ++i)
       check(id[i] >= 0 && id[i] < vocabulary, "embedding", "id ", id[i], " at position ", i,
             " is outside the vocabulary of ", vocabulary);
     dispatch("embedding", wd, [&]<class T>(auto context, Type<T>) {

@@ -10,8 +10,13 @@ Variable embedding(const Tensor& ids, const Variable& weight, int64_t padding_id
 
 template <class T, class Index>
 void embedding_forward(CpuContext, const Index* ids, int64_t count, Rows<const T> weight, T* y);
+template <class T, class Index>
+void embedding_forward(CudaContext, const Index* ids, int64_t count, Rows<const T> weight, T* y);
 // Adds; dweight must be initialised. Ids are visited in order, so sums repeat bit for bit.
 template <class T, class Index>
 void embedding_backward(CpuContext, const Index* ids, int64_t count, int64_t padding_idx, const T* dy, Rows<T> dweight);
+template <class T, class Index>
+void embedding_backward(CudaContext, const Index* ids, int64_t count, int64_t padding_idx, const T* dy,
+                        Rows<T> dweight);
 
 }  // namespace duet::ops

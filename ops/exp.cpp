@@ -1,10 +1,12 @@
 #include "duet/ops/exp.h"
 
 #include "duet/core/dispatch.h"
+#include "duet/core/op_scope.h"
 
 namespace duet::ops {
 
 Variable exp(const Variable& x) {
+  const OpScope scope("exp");
   const Tensor y = empty_like(x.data());
   dispatch("exp", y, [&]<class T>(auto context, Type<T>) { exp_forward<T>(context, x.data(), y); });
   // Only y is kept: dx = dy * y.

@@ -1,10 +1,12 @@
 #include "duet/ops/gelu.h"
 
 #include "duet/core/dispatch.h"
+#include "duet/core/op_scope.h"
 
 namespace duet::ops {
 
 Variable gelu(const Variable& x, bool tanh_approximation) {
+  const OpScope scope("gelu");
   const Tensor xd = x.data(), y = empty_like(xd);
   dispatch("gelu", xd, [&]<class T>(auto context, Type<T>) { gelu_forward<T>(context, tanh_approximation, xd, y); });
   return Variable::from_op("gelu", y, {x}, [xd, tanh_approximation](const Tensor& dy, GradientSink& sink) {

@@ -13,10 +13,21 @@ struct Matrix {
   bool transposed = false;
 };
 
-// c (m, n) = alpha a (m, k) b (k, n) + beta c, row-major. f32 runs in oneDNN, f64 in Eigen. c must not overlap a or b.
-// With beta 0, c may hold anything, NaN included.
+// c (m, n) = alpha a (m, k) b (k, n) + beta c, row-major. f32 runs in oneDNN, f64 in Eigen, on the GPU all in cuBLASLt.
+// c must not overlap a or b. With beta 0, c may hold anything, NaN included. Out is T or Wide<T>.
+template <class T, class Out = T>
+void gemm(CpuContext, int64_t m, int64_t n, int64_t k, Wide<T> alpha, Matrix<const T> a, Matrix<const T> b,
+          Wide<T> beta, Matrix<Out> c);
+template <class T, class Out = T>
+void gemm(CudaContext, int64_t m, int64_t n, int64_t k, Wide<T> alpha, Matrix<const T> a, Matrix<const T> b,
+          Wide<T> beta, Matrix<Out> c);
+
+// c[i] = op(a[i]) op(b[i]) for `batch` matrices stored one after the other.
 template <class T>
-void gemm(CpuContext, int64_t m, int64_t n, int64_t k, T alpha, Matrix<const T> a, Matrix<const T> b, T beta,
-          Matrix<T> c);
+void gemm_batched(CpuContext, int64_t batch, int64_t m, int64_t n, int64_t k, const T* a, bool transpose_a, const T* b,
+                  bool transpose_b, T* c);
+template <class T>
+void gemm_batched(CudaContext, int64_t batch, int64_t m, int64_t n, int64_t k, const T* a, bool transpose_a, const T* b,
+                  bool transpose_b, T* c);
 
 }  // namespace duet::ops

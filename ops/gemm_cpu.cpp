@@ -50,4 +50,17 @@ void gemm<double>(CpuContext, int64_t m, int64_t n, int64_t k, double alpha, Mat
     C.noalias() += alpha * (A * B);
 }
 
+template <class T>
+void gemm_batched(CpuContext context, int64_t batch, int64_t m, int64_t n, int64_t k, const T* a, bool transpose_a,
+                  const T* b, bool transpose_b, T* c) {
+  for (int64_t i = 0; i < batch; ++i)
+    gemm<T>(context, m, n, k, 1, {a + i * m * k, transpose_a ? m : k, transpose_a},
+            {b + i * k * n, transpose_b ? k : n, transpose_b}, 0, {c + i * m * n, n});
+}
+
+#define DUET_INSTANTIATE(T) \
+  template void gemm_batched<T>(CpuContext, int64_t, int64_t, int64_t, int64_t, const T*, bool, const T*, bool, T*);
+DUET_INSTANTIATE(float)
+DUET_INSTANTIATE(double)
+
 }  // namespace duet::ops

@@ -6,7 +6,7 @@
 namespace duet::ops {
 
 template <class T>
-void l2_normalize_forward(CpuContext, Rows<const T> x, T eps, Rows<T> y, T* inverse_norm) {
+void l2_normalize_forward(CpuContext, Rows<const T> x, Wide<T> eps, Rows<T> y, Wide<T>* inverse_norm) {
   parallel_for(x.count, 1 + (1 << 14) / x.width, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       T squares = 0;
@@ -20,7 +20,8 @@ void l2_normalize_forward(CpuContext, Rows<const T> x, T eps, Rows<T> y, T* inve
 }
 
 template <class T>
-void l2_normalize_backward(CpuContext, Rows<const T> y, const T* inverse_norm, T eps, Rows<const T> dy, Rows<T> dx) {
+void l2_normalize_backward(CpuContext, Rows<const T> y, const Wide<T>* inverse_norm, Wide<T> eps, Rows<const T> dy,
+                           Rows<T> dx) {
   parallel_for(y.count, 1 + (1 << 14) / y.width, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       T dot = 0;

@@ -6,8 +6,8 @@
 namespace duet::ops {
 
 template <class T>
-void layer_norm_forward(CpuContext, Rows<const T> x, const T* residual, T* sum, const T* weight, const T* bias, T eps,
-                        Rows<T> y, T* mean, T* rstd) {
+void layer_norm_forward(CpuContext, Rows<const T> x, const T* residual, T* sum, const Wide<T>* weight,
+                        const Wide<T>* bias, Wide<T> eps, Rows<T> y, Wide<T>* mean, Wide<T>* rstd) {
   const int64_t width = x.width;
   parallel_for(x.count, 1 + (1 << 13) / width, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
@@ -33,10 +33,27 @@ void layer_norm_forward(CpuContext, Rows<const T> x, const T* residual, T* sum, 
   });
 }
 
+template <class T>
+void layer_norm_parameter_backward(CpuContext, Rows<const T> x, const Wide<T>* mean, const Wide<T>* rstd,
+                                   Rows<const T> dy, Wide<T>* dweight, Wide<T>* dbias) {
+  std::fill_n(dweight, x.width, T(0));
+  std::fill_n(dbias, x.width, T(0));
+  for_column_blocks(x.count, x.width, [&](int64_t r, int64_t begin, int64_t end) {
+    const T *in = x.row(r), *g = dy.row(r);
+    const T m = mean[r], rs = rstd[r];
+    for (int64_t c = begin; c < end; ++c) {
+      dweight[c] += g[c] * (in[c] - m) * rs;
+      dbias[c] += g[c];
+    }
+  });
+}
+
 // With n = (x - mean) rstd and g = dy weight: dx = rstd (g - mean(g) - n mean(g n)).
 template <class T>
-void layer_norm_backward(CpuContext, Rows<const T> x, const T* mean, const T* rstd, const T* weight, Rows<const T> dy,
-                         const T* extra, Rows<T> dx) {
+void layer_norm_backward(CpuContext context, Rows<const T> x, const Wide<T>* mean, const Wide<T>* rstd,
+                         const Wide<T>* weight, Rows<const T> dy, const T* extra, Rows<T> dx, Wide<T>* dweight,
+                         Wide<T>* dbias) {
+  if (dweight != nullptr) layer_norm_parameter_backward<T>(context, x, mean, rstd, dy, dweight, dbias);
   const int64_t width = x.width;
   parallel_for(x.count, 1 + (1 << 13) / width, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
@@ -59,26 +76,11 @@ void layer_norm_backward(CpuContext, Rows<const T> x, const T* mean, const T* rs
   });
 }
 
-template <class T>
-void layer_norm_parameter_backward(CpuContext, Rows<const T> x, const T* mean, const T* rstd, Rows<const T> dy,
-                                   T* dweight, T* dbias) {
-  std::fill_n(dweight, x.width, T(0));
-  std::fill_n(dbias, x.width, T(0));
-  for_column_blocks(x.count, x.width, [&](int64_t r, int64_t begin, int64_t end) {
-    const T *in = x.row(r), *g = dy.row(r);
-    const T m = mean[r], rs = rstd[r];
-    for (int64_t c = begin; c < end; ++c) {
-      dweight[c] += g[c] * (in[c] - m) * rs;
-      dbias[c] += g[c];
-    }
-  });
-}
-
 #define DUET_INSTANTIATE(T)                                                                                        \
   template void layer_norm_forward<T>(CpuContext, Rows<const T>, const T*, T*, const T*, const T*, T, Rows<T>, T*, \
                                       T*);                                                                         \
   template void layer_norm_backward<T>(CpuContext, Rows<const T>, const T*, const T*, const T*, Rows<const T>,     \
-                                       const T*, Rows<T>);                                                         \
+                                       const T*, Rows<T>, T*, T*);                                                 \
   template void layer_norm_parameter_backward<T>(CpuContext, Rows<const T>, const T*, const T*, Rows<const T>, T*, T*);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(double)

@@ -1,5 +1,6 @@
 #include "duet/core/parallel.h"
 #include "duet/ops/column_sum.h"
+#include "duet/ops/gemm.h"
 #include "duet/ops/linear.h"
 #include "duet/ops/vector_math.h"
 
@@ -36,7 +37,11 @@ void times_derivative(Rows<const T> z, Rows<const T> dy, Rows<T> dz, F&& derivat
 }  // namespace
 
 template <class T>
-void bias_activation_forward(CpuContext, Rows<T> z, const T* bias, Activation activation, Rows<T> y) {
+void linear_forward(CpuContext context, int64_t m, int64_t in, int64_t out, const T* x, const T* w, const Wide<T>* bias,
+                    Activation activation, T* product, T* result) {
+  gemm<T>(context, m, out, in, 1, {x, in}, {w, in, true}, 0, {product, out});
+  if (bias == nullptr && activation == Activation::none) return;
+  const Rows<T> z{product, m, out}, y{result, m, out};
   switch (activation) {
     case Activation::none:
       return bias_then(z, bias, y, [](T v) { return v; });
@@ -48,25 +53,31 @@ void bias_activation_forward(CpuContext, Rows<T> z, const T* bias, Activation ac
 }
 
 template <class T>
-void activation_backward(CpuContext, Rows<const T> z, Rows<const T> dy, Activation activation, Rows<T> dz) {
+void activation_backward(CpuContext, Rows<const T> z, Rows<const T> dy, Activation activation, Rows<T> dz,
+                         Wide<T>* dbias) {
   switch (activation) {
     case Activation::none:
-      return times_derivative(z, dy, dz, [](T) { return T(1); });
+      times_derivative(z, dy, dz, [](T) { return T(1); });
+      break;
     case Activation::gelu:
-      return times_derivative(z, dy, dz, [](T v) { return gelu_exact_derivative(v); });
+      times_derivative(z, dy, dz, [](T v) { return gelu_exact_derivative(v); });
+      break;
     case Activation::gelu_tanh:
-      return times_derivative(z, dy, dz, [](T v) { return gelu_tanh_derivative(v); });
+      times_derivative(z, dy, dz, [](T v) { return gelu_tanh_derivative(v); });
+      break;
   }
+  if (dbias != nullptr) column_sum<T>({dz.data, dz.count, dz.width}, dbias);
 }
 
 template <class T>
-void bias_backward(CpuContext, Rows<const T> dy, T* dbias) {
+void bias_backward(CpuContext, Rows<const T> dy, Wide<T>* dbias) {
   column_sum(dy, dbias);
 }
 
-#define DUET_INSTANTIATE(T)                                                                            \
-  template void bias_activation_forward<T>(CpuContext, Rows<T>, const T*, Activation, Rows<T>);        \
-  template void activation_backward<T>(CpuContext, Rows<const T>, Rows<const T>, Activation, Rows<T>); \
+#define DUET_INSTANTIATE(T)                                                                                            \
+  template void linear_forward<T>(CpuContext, int64_t, int64_t, int64_t, const T*, const T*, const T*, Activation, T*, \
+                                  T*);                                                                                 \
+  template void activation_backward<T>(CpuContext, Rows<const T>, Rows<const T>, Activation, Rows<T>, T*);             \
   template void bias_backward<T>(CpuContext, Rows<const T>, T*);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(double)

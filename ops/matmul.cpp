@@ -1,25 +1,26 @@
 #include "duet/ops/matmul.h"
 
 #include "duet/core/dispatch.h"
+#include "duet/core/op_scope.h"
 #include "duet/ops/gemm.h"
 
 namespace duet::ops {
 namespace {
 
 // c[i] = op(a[i]) op(b[i]) for every batch entry; the shapes are those stored.
-template <class T>
-void batched(CpuContext context, int64_t batch, const Tensor& a, bool ta, const Tensor& b, bool tb, const Tensor& c) {
-  const int64_t m = c.dim(-2), n = c.dim(-1), k = ta ? a.dim(-2) : a.dim(-1);
-  for (int64_t i = 0; i < batch; ++i)
-    gemm<T>(context, m, n, k, 1, {a.data<T>() + i * m * k, a.dim(-1), ta}, {b.data<T>() + i * k * n, b.dim(-1), tb}, 0,
-            {c.data<T>() + i * m * n, n});
+template <class T, class Context>
+void batched(Context context, int64_t batch, const Tensor& a, bool ta, const Tensor& b, bool tb, const Tensor& c) {
+  gemm_batched<T>(context, batch, c.dim(-2), c.dim(-1), a.dim(ta ? -2 : -1), a.data<T>(), ta, b.data<T>(), tb,
+                  c.data<T>());
 }
 
 }  // namespace
 
 Variable matmul(const Variable& a, const Variable& b, bool transpose_a, bool transpose_b) {
+  const OpScope scope("matmul");
   check(a.rank() >= 2 && a.rank() == b.rank() && a.dtype() == b.dtype(), "matmul", "ranks or dtypes do not match: a ",
         a, ", b ", b);
+  check_same_device("matmul", {a.data(), b.data()});
   const int64_t m = a.dim(transpose_a ? -1 : -2), k = a.dim(transpose_a ? -2 : -1);
   const int64_t n = b.dim(transpose_b ? -2 : -1);
   check(b.dim(transpose_b ? -1 : -2) == k, "matmul", "inner sizes differ: a ", a, transpose_a ? " transposed" : "",

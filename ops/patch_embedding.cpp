@@ -1,8 +1,8 @@
 #include "duet/ops/patch_embedding.h"
 
-#include <cstring>
-
 #include "duet/core/dispatch.h"
+#include "duet/core/op_scope.h"
+#include "duet/ops/concat.h"
 #include "duet/ops/gemm.h"
 #include "duet/ops/linear.h"
 
@@ -10,6 +10,7 @@ namespace duet::ops {
 
 Variable patch_embedding(const Variable& images, const Variable& weight, const Variable& bias,
                          const Variable& class_token, const Variable& positions) {
+  const OpScope scope("patch_embedding");
   check(images.rank() == 4 && weight.rank() == 4 && weight.dim(1) == images.dim(1) && weight.dim(2) == weight.dim(3),
         "patch_embedding", "images ", images, " do not fit weight ", weight);
   const PatchGrid grid{images.dim(0), images.dim(1), images.dim(2), images.dim(3), weight.dim(2)};
@@ -21,9 +22,11 @@ Variable patch_embedding(const Variable& images, const Variable& weight, const V
         "patch_embedding", "for ", count, " patches of width ", width, ": bias ", bias, ", class token ", class_token,
         ", positions ", positions);
   for (const Variable* parameter : {&weight, &bias, &class_token, &positions})
-    check(parameter->dtype() == images.dtype(), "patch_embedding", "dtypes differ: images ", images, ", parameter ",
-          *parameter);
-  const Tensor x = images.data(), w = weight.data();
+    check(parameter->dtype() == wide(images.dtype()), "patch_embedding", "dtypes do not fit: images ", images,
+          ", parameter ", *parameter);
+  check_same_device("patch_embedding",
+                    {images.data(), weight.data(), bias.data(), class_token.data(), positions.data()});
+  const Tensor x = images.data(), w = weight.data().to(images.dtype());
   const Tensor patches = Tensor::empty({grid.batch * count, grid.size()}, x.dtype(), x.device());
   const Tensor y = Tensor::empty({grid.batch, count + 1, width}, x.dtype(), x.device());
   dispatch("patch_embedding", x, [&]<class T>(auto context, Type<T>) {
@@ -31,23 +34,23 @@ Variable patch_embedding(const Variable& images, const Variable& weight, const V
     const Tensor projected = Tensor::empty({grid.batch * count, width}, x.dtype(), x.device());
     gemm<T>(context, grid.batch * count, width, grid.size(), 1, {patches.data<T>(), grid.size()},
             {w.data<T>(), grid.size(), true}, 0, {projected.data<T>(), width});
-    assemble_tokens<T>(context, grid.batch, count, width, projected.data<T>(), bias.data().data<T>(),
-                       class_token.data().data<T>(), positions.data().data<T>(), y.data<T>());
+    assemble_tokens<T>(context, grid.batch, count, width, projected.data<T>(), bias.data().data<Wide<T>>(),
+                       class_token.data().data<Wide<T>>(), positions.data().data<Wide<T>>(), y.data<T>());
   });
   return Variable::from_op(
       "patch_embedding", y, {images, weight, bias, class_token, positions},
       [patches, w, grid, width, count](const Tensor& dy, GradientSink& sink) {
         dispatch(dy, [&]<class T>(auto context, Type<T>) {
           const int64_t token_row = (count + 1) * width, m = grid.batch * count;
-          Tensor dpositions = Tensor::empty({1, count + 1, width}, dy.dtype(), dy.device());
-          bias_backward<T>(context, {dy.data<T>(), grid.batch, token_row}, dpositions.data<T>());
+          Tensor dpositions = Tensor::empty({1, count + 1, width}, wide(dy.dtype()), dy.device());
+          bias_backward<T>(context, {dy.data<T>(), grid.batch, token_row}, dpositions.data<Wide<T>>());
           // The class token is added once per sample at row 0, so its gradient is that row of the position gradient.
           sink.add(3, dpositions.reshape({count + 1, 1, width}).rows_view(0, 1).reshape({1, 1, width}).clone());
           sink.add(4, dpositions);
           Tensor dprojected = Tensor::empty({m, width}, dy.dtype(), dy.device());
-          for (int64_t b = 0; b < grid.batch; ++b)
-            std::memcpy(dprojected.data<T>() + b * count * width, dy.data<T>() + b * token_row + width,
-                        static_cast<size_t>(count * width) * sizeof(T));
+          const auto block = static_cast<size_t>(count * width) * sizeof(T);
+          copy_blocks(context, dy.raw() + static_cast<size_t>(width) * sizeof(T),
+                      static_cast<size_t>(token_row) * sizeof(T), dprojected.raw(), block, block, grid.batch);
           if (sink.needs(0)) {
             const Tensor dpatches = empty_like(patches);
             gemm<T>(context, m, grid.size(), width, 1, {dprojected.data<T>(), width}, {w.data<T>(), grid.size()}, 0,
@@ -57,14 +60,14 @@ Variable patch_embedding(const Variable& images, const Variable& weight, const V
             sink.add(0, std::move(dx));
           }
           if (sink.needs(1)) {
-            Tensor dw = empty_like(w);
-            gemm<T>(context, width, grid.size(), m, 1, {dprojected.data<T>(), width, true},
-                    {patches.data<T>(), grid.size()}, 0, {dw.data<T>(), grid.size()});
+            Tensor dw = Tensor::empty(w.shape(), wide(dy.dtype()), dy.device());
+            gemm<T, Wide<T>>(context, width, grid.size(), m, 1, {dprojected.data<T>(), width, true},
+                             {patches.data<T>(), grid.size()}, 0, {dw.data<Wide<T>>(), grid.size()});
             sink.add(1, std::move(dw));
           }
           if (sink.needs(2)) {
-            Tensor db = Tensor::empty({width}, dy.dtype(), dy.device());
-            bias_backward<T>(context, {dprojected.data<T>(), m, width}, db.data<T>());
+            Tensor db = Tensor::empty({width}, wide(dy.dtype()), dy.device());
+            bias_backward<T>(context, {dprojected.data<T>(), m, width}, db.data<Wide<T>>());
             sink.add(2, std::move(db));
           }
         });

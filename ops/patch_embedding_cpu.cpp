@@ -32,8 +32,8 @@ void unpatchify(CpuContext, PatchGrid grid, const T* patches, T* images) {
 }
 
 template <class T>
-void assemble_tokens(CpuContext, int64_t batch, int64_t count, int64_t width, const T* projected, const T* bias,
-                     const T* class_token, const T* positions, T* y) {
+void assemble_tokens(CpuContext, int64_t batch, int64_t count, int64_t width, const T* projected, const Wide<T>* bias,
+                     const Wide<T>* class_token, const Wide<T>* positions, T* y) {
   parallel_for(batch, 1, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
       T* out = y + b * (count + 1) * width;

@@ -1,12 +1,14 @@
 #include "duet/ops/reduce.h"
 
 #include "duet/core/dispatch.h"
+#include "duet/core/op_scope.h"
 
 namespace duet::ops {
 namespace {
 
 // Folds x into `count` rows and sums each.
 Variable reduce_rows(const char* op, const Variable& x, const Shape& result, bool average) {
+  const OpScope scope(op);
   const int64_t count = result.numel(), width = count ? x.data().numel() / count : 0;
   check(!average || width > 0 || count == 0, op, "mean of no elements: ", x);
   const double factor = average && width > 0 ? 1.0 / static_cast<double>(width) : 1.0;

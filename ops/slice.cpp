@@ -1,11 +1,13 @@
 #include "duet/ops/slice.h"
 
 #include "duet/core/dispatch.h"
+#include "duet/core/op_scope.h"
 #include "duet/ops/concat.h"
 
 namespace duet::ops {
 
 Variable slice(const Variable& x, int axis, int64_t begin, int64_t end) {
+  const OpScope scope("slice");
   const int rank = x.rank();
   check(axis >= -rank && axis < rank, "slice", "axis ", axis, " out of range for ", x);
   if (axis < 0) axis += rank;
@@ -18,11 +20,15 @@ Variable slice(const Variable& x, int axis, int64_t begin, int64_t end) {
   const size_t inner = static_cast<size_t>(shape.product(axis + 1, rank)) * size_of(y.dtype());
   const size_t stride = static_cast<size_t>(x.dim(axis)) * inner, offset = static_cast<size_t>(begin) * inner;
   const size_t block = static_cast<size_t>(end - begin) * inner;
-  copy_blocks(CpuContext{}, x.data().raw() + offset, stride, y.raw(), block, block, outer);
+  dispatch_device(y.device(), [&](auto context) {
+    copy_blocks(context, x.data().raw() + offset, stride, y.raw(), block, block, outer);
+  });
   return Variable::from_op("slice", y, {x},
                            [whole = x.shape(), outer, stride, offset, block](const Tensor& dy, GradientSink& sink) {
                              Tensor dx = Tensor::zeros(whole, dy.dtype(), dy.device());
-                             copy_blocks(CpuContext{}, dy.raw(), block, dx.raw() + offset, stride, block, outer);
+                             dispatch_device(dy.device(), [&](auto context) {
+                               copy_blocks(context, dy.raw(), block, dx.raw() + offset, stride, block, outer);
+                             });
                              sink.add(0, std::move(dx));
                            });
 }

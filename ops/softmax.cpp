@@ -1,10 +1,12 @@
 #include "duet/ops/softmax.h"
 
 #include "duet/core/dispatch.h"
+#include "duet/core/op_scope.h"
 
 namespace duet::ops {
 
 Variable softmax(const Variable& x) {
+  const OpScope scope("softmax");
   check(x.rank() >= 1 && x.dim(-1) > 0, "softmax", "last dimension must be non-empty: ", x);
   const Tensor y = empty_like(x.data());
   dispatch("softmax", y,

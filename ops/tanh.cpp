@@ -1,10 +1,12 @@
 #include "duet/ops/tanh.h"
 
 #include "duet/core/dispatch.h"
+#include "duet/core/op_scope.h"
 
 namespace duet::ops {
 
 Variable tanh(const Variable& x) {
+  const OpScope scope("tanh");
   const Tensor y = empty_like(x.data());
   dispatch("tanh", y, [&]<class T>(auto context, Type<T>) { tanh_forward<T>(context, x.data(), y); });
   // Only y is kept: dx = dy * (1 - y^2).

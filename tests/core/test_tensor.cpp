@@ -51,7 +51,7 @@ TEST(Bf16, RoundsToNearestEvenAndKeepsNan) {
 }
 
 TEST(Allocator, CountsAndReusesBlocks) {
-  CachingAllocator allocator;
+  CachingAllocator allocator(cpu_memory());
   void* first = allocator.allocate(100000);
   EXPECT_EQ(reinterpret_cast<uintptr_t>(first) % 64, 0u);
   allocator.release(first, 100000);

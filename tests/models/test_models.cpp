@@ -6,6 +6,7 @@
 #include "duet/models/dual_encoder.h"
 #include "duet/models/multimodal.h"
 #include "duet/ops/cross_entropy.h"
+#include "duet/ops/mean_tokens.h"
 #include "duet/tests/train/expect.h"
 
 namespace duet::models {
@@ -123,9 +124,9 @@ TEST(Models, PaddingDoesNotChangeTheOtherTokens) {
 TEST(Models, MeanOfTheTokensLeavesOutPadding) {
   const Tensor x = Tensor::from<double>({3, 2, 2}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12});
   const Tensor mask = Tensor::from<uint8_t>({3, 2}, {1, 1, 1, 0, 0, 0});
-  EXPECT_EQ(values(mean_tokens(Variable(x), mask).data()), (std::vector<double>{2, 3, 5, 6, 10, 11}));
-  EXPECT_EQ(values(mean_tokens(Variable(x), {}).data()), (std::vector<double>{2, 3, 6, 7, 10, 11}));
-  EXPECT_CONTAINS(message_of([&] { mean_tokens(Variable(x), Tensor::zeros({2, 3}, DType::u8)); }), "does not fit");
+  EXPECT_EQ(values(ops::mean_tokens(Variable(x), mask).data()), (std::vector<double>{2, 3, 5, 6, 10, 11}));
+  EXPECT_EQ(values(ops::mean_tokens(Variable(x), {}).data()), (std::vector<double>{2, 3, 6, 7, 10, 11}));
+  EXPECT_CONTAINS(message_of([&] { ops::mean_tokens(Variable(x), Tensor::zeros({2, 3}, DType::u8)); }), "does not fit");
 }
 
 TEST(Models, ClassifierOverTheMeanOfTheTokens) {
@@ -137,7 +138,7 @@ TEST(Models, ClassifierOverTheMeanOfTheTokens) {
   EXPECT_EQ(ClassifierConfig::from_json(config.to_json()).text_pooling, config.text_pooling);
   const Variable images = random_images(2, 8), logits = model(images, some_text(), {});
   const Tensor seen = first_token((*model.vision())(images, {})).data();
-  const Tensor read = mean_tokens((*model.text())(some_text(), {}), some_text().mask).data();
+  const Tensor read = ops::mean_tokens((*model.text())(some_text(), {}), some_text().mask).data();
   const Tensor weight = store.at("classifier.weight").data();
   for (int64_t b = 0; b < 2; ++b) {
     double sum = 0;

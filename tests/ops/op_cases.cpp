@@ -1,11 +1,23 @@
 #include "duet/tests/ops/op_cases.h"
 
+#include <algorithm>
+
 namespace duet::ops {
 
 OpInputs OpInputs::to(DType dtype) const {
   OpInputs result = *this;
-  for (auto* tensors : {&result.trainable, &result.constant})
-    for (Tensor& tensor : *tensors) tensor = tensor.to(dtype).clone();
+  for (size_t i = 0; i < trainable.size(); ++i) {
+    const bool parameter = std::find(parameters.begin(), parameters.end(), i) != parameters.end();
+    result.trainable[i] = trainable[i].to(parameter ? wide(dtype) : dtype).clone();
+  }
+  for (Tensor& tensor : result.constant) tensor = tensor.to(wide(dtype)).clone();
+  return result;
+}
+
+OpInputs OpInputs::to(Device device) const {
+  OpInputs result = *this;
+  for (auto* tensors : {&result.trainable, &result.constant, &result.indices})
+    for (Tensor& tensor : *tensors) tensor = tensor.to(device);
   return result;
 }
 

@@ -17,8 +17,11 @@ struct OpInputs {
   std::vector<Tensor> constant;   // other floating tensors, e.g. class weights
   std::vector<Tensor> indices;    // ids, labels and masks
 
+  std::vector<size_t> parameters;  // which of the trainable ones are weights, float32 where activations are bfloat16
+
   // The same inputs in another floating dtype; indices stay.
   OpInputs to(DType dtype) const;
+  OpInputs to(Device device) const;
 };
 
 // The numbers that a row builds its shapes from; what they mean is the row's business.

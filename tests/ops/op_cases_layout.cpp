@@ -106,8 +106,8 @@ OpCase slice_case(const std::string& variant, int axis, bool outside, bool insid
     return OpInputs{.trainable = {random_normal(shape, random)}, .indices = {Tensor::from<int64_t>({2}, {s[3], s[4]})}};
   };
   row.run = [axis](const std::vector<Variable>& x, const OpInputs& in) {
-    const auto limits = in.indices[0].values<int64_t>();
-    return std::vector{slice(x[0], axis, limits[0], limits[1])};
+    const auto limit = [&](int64_t i) { return static_cast<int64_t>(in.indices[0].at(i)); };
+    return std::vector{slice(x[0], axis, limit(0), limit(1))};
   };
   row.reference = [=](const OpInputs& in) {
     const Tensor& x = in.trainable[0];

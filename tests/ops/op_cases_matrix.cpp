@@ -25,12 +25,13 @@ double activate(Activation activation, double z) {
 // Sizes: leading dimensions of x, then input and output width.
 OpCase linear_case(const std::string& variant, bool bias, Activation activation) {
   OpCase row{.op = "linear", .variant = variant};
-  row.sizes = {{2, 3, 4, 5}, {1, 1}, {1, 1, 1}, {3, 17, 33}, {0, 2, 3, 4}, {2, 0, 3}, {2, 3, 0}, {16, 7}};
+  row.sizes = {{2, 3, 4, 5}, {1, 1}, {1, 1, 1}, {3, 17, 33}, {0, 2, 3, 4}, {2, 0, 3}, {2, 3, 0}, {16, 7}, {5, 8, 24}};
   row.large = {3, 67, 130, 257};
   row.make = [bias](const Sizes& s, Random& random) {
     const int64_t out = s.back(), in = s[s.size() - 2];
     OpInputs inputs{{random_normal(shape_of({s.begin(), s.end() - 1}), random), random_normal({out, in}, random, 0.5)}};
     if (bias) inputs.trainable.push_back(random_normal({out}, random));
+    inputs.parameters = {1, 2};
     return inputs;
   };
   row.run = [bias, activation](const std::vector<Variable>& x, const OpInputs&) {
@@ -168,12 +169,15 @@ OpCase attention_case(const std::string& variant, int64_t heads, Masking masking
 // Sizes: batch, channels, patch rows, patch columns, patch size, width.
 OpCase patch_embedding_case() {
   OpCase row{.op = "patch_embedding"};
-  row.sizes = {{2, 3, 2, 3, 2, 5}, {1, 1, 1, 1, 1, 1}, {3, 1, 1, 2, 3, 17}, {0, 1, 2, 2, 2, 3}, {2, 1, 0, 2, 2, 3}};
+  row.sizes = {{2, 3, 2, 3, 2, 5},  {1, 1, 1, 1, 1, 1}, {3, 1, 1, 2, 3, 17},
+               {1, 2, 2, 1, 8, 16}, {0, 1, 2, 2, 2, 3}, {2, 1, 0, 2, 2, 3}};
   row.large = {3, 3, 5, 4, 6, 130};
   row.make = [](const Sizes& s, Random& random) {
-    return OpInputs{{random_normal({s[0], s[1], s[2] * s[4], s[3] * s[4]}, random),
-                     random_normal({s[5], s[1], s[4], s[4]}, random, 0.5), random_normal({s[5]}, random),
-                     random_normal({1, 1, s[5]}, random), random_normal({1, s[2] * s[3] + 1, s[5]}, random)}};
+    return OpInputs{
+        .trainable = {random_normal({s[0], s[1], s[2] * s[4], s[3] * s[4]}, random),
+                      random_normal({s[5], s[1], s[4], s[4]}, random, 0.5), random_normal({s[5]}, random),
+                      random_normal({1, 1, s[5]}, random), random_normal({1, s[2] * s[3] + 1, s[5]}, random)},
+        .parameters = {1, 2, 3, 4}};
   };
   row.run = [](const std::vector<Variable>& x, const OpInputs&) {
     return std::vector{patch_embedding(x[0], x[1], x[2], x[3], x[4])};

@@ -3,6 +3,7 @@
 #include "duet/ops/cross_entropy.h"
 #include "duet/ops/l2_normalize.h"
 #include "duet/ops/layer_norm.h"
+#include "duet/ops/mean_tokens.h"
 #include "duet/ops/reduce.h"
 #include "duet/ops/softmax.h"
 #include "duet/tests/ops/op_cases.h"
@@ -11,6 +12,10 @@ namespace duet::ops {
 namespace {
 
 constexpr double epsilon = 1e-5;
+
+// GPU kernels move 16 bytes at a time where rows allow it, and give a row of more than 2048 elements a block of
+// threads.
+const Sizes packs{3, 24}, long_packs{2, 2056}, long_row{1, 2051};
 
 // Fills y row by row: f(x row, y row, width).
 template <class F>
@@ -22,7 +27,7 @@ Tensor by_rows(const Tensor& x, F&& f) {
 
 OpCase softmax_case() {
   OpCase row{.op = "softmax"};
-  row.sizes = {{2, 3, 5}, {1}, {4, 1}, {3, 17}, {2, 33}, {0, 4}};
+  row.sizes = {{2, 3, 5}, {1}, {4, 1}, {3, 17}, {2, 33}, {0, 4}, packs, long_packs, long_row};
   row.large = {301, 257};
   row.make = [](const Sizes& s, Random& random) { return OpInputs{{random_normal(shape_of(s), random, 3)}}; };
   row.run = [](const std::vector<Variable>& x, const OpInputs&) { return std::vector{softmax(x[0])}; };
@@ -50,11 +55,12 @@ Tensor normalised(const Tensor& x, const Tensor& weight, const Tensor& bias) {
 
 OpCase layer_norm_case() {
   OpCase row{.op = "layer_norm"};
-  row.sizes = {{2, 3, 5}, {7}, {3, 1}, {4, 17}, {2, 33}, {0, 4}};
+  row.sizes = {{2, 3, 5}, {7}, {3, 1}, {4, 17}, {2, 33}, {0, 4}, packs, long_packs, long_row};
   row.large = {301, 257};
   row.make = [](const Sizes& s, Random& random) {
-    return OpInputs{
-        {random_normal(shape_of(s), random, 2), random_normal({s.back()}, random), random_normal({s.back()}, random)}};
+    return OpInputs{.trainable = {random_normal(shape_of(s), random, 2), random_normal({s.back()}, random),
+                                  random_normal({s.back()}, random)},
+                    .parameters = {1, 2}};
   };
   row.run = [](const std::vector<Variable>& x, const OpInputs&) {
     return std::vector{layer_norm(x[0], x[1], x[2], epsilon)};
@@ -78,8 +84,9 @@ OpCase add_layer_norm_case(const std::string& variant, Use use) {
   row.op = "add_layer_norm";
   row.variant = variant;
   row.make = [](const Sizes& s, Random& random) {
-    return OpInputs{{random_normal(shape_of(s), random), random_normal(shape_of(s), random, 2),
-                     random_normal({s.back()}, random), random_normal({s.back()}, random)}};
+    return OpInputs{.trainable = {random_normal(shape_of(s), random), random_normal(shape_of(s), random, 2),
+                                  random_normal({s.back()}, random), random_normal({s.back()}, random)},
+                    .parameters = {2, 3}};
   };
   row.run = [use](const std::vector<Variable>& x, const OpInputs&) {
     const AddLayerNorm result = add_layer_norm(x[0], x[1], x[2], x[3], epsilon);
@@ -105,7 +112,7 @@ OpCase add_layer_norm_case(const std::string& variant, Use use) {
 
 OpCase l2_normalize_case(const std::string& variant, double deviation, double eps) {
   OpCase row{.op = "l2_normalize", .variant = variant};
-  row.sizes = {{2, 3, 5}, {3, 1}, {4, 17}, {33}, {0, 4}};
+  row.sizes = {{2, 3, 5}, {3, 1}, {4, 17}, {33}, {0, 4}, packs, long_packs, long_row};
   row.large = {301, 257};
   // At least one element of a row is away from zero, so that the norm has a derivative.
   row.make = [deviation](const Sizes& s, Random& random) {
@@ -129,7 +136,7 @@ OpCase l2_normalize_case(const std::string& variant, double deviation, double ep
 // Reduces all elements or the last dimension, with or without dividing.
 OpCase reduce_case(const std::string& op, Variable (*function)(const Variable&), bool last, bool average) {
   OpCase row{.op = op};
-  row.sizes = {{2, 3, 5}, {1}, {4, 1}, {3, 17}, {33}, {0, 4}};
+  row.sizes = {{2, 3, 5}, {1}, {4, 1}, {3, 17}, {33}, {0, 4}, packs, long_packs, long_row};
   if (!last) row.sizes.push_back({});
   if (!average) row.sizes.push_back({3, 0});
   if (average && !last) std::erase(row.sizes, Sizes{0, 4});
@@ -171,7 +178,7 @@ struct LossVariant {
 // Sizes: rows, classes.
 OpCase cross_entropy_case(const LossVariant& v) {
   OpCase row{.op = "cross_entropy", .variant = v.name};
-  row.sizes = {{4, 5}, {1, 1}, {1, 3}, {7, 17}, {3, 33}, {0, 3}};
+  row.sizes = {{4, 5}, {1, 1}, {1, 3}, {7, 17}, {3, 33}, {0, 3}, packs, long_packs, long_row};
   row.large = {301, 257};
   row.make = [v](const Sizes& s, Random& random) {
     OpInputs inputs{{random_normal({s[0], s[1]}, random, 2)}};
@@ -214,10 +221,49 @@ OpCase cross_entropy_case(const LossVariant& v) {
   return row;
 }
 
+// Sizes: samples, tokens, width. The first sample of a masked row has no token at all.
+OpCase mean_tokens_case(const std::string& variant, bool masked) {
+  OpCase row{.op = "mean_tokens", .variant = variant};
+  row.sizes = {{2, 5, 3}, {1, 1, 1}, {3, 17, 4}, {0, 3, 2}, {2, 3, 0}};
+  row.large = {31, 65, 70};
+  row.make = [masked](const Sizes& s, Random& random) {
+    OpInputs inputs{.trainable = {random_normal(shape_of(s), random)}};
+    if (!masked) return inputs;
+    inputs.indices = {random_indices({s[0], s[1]}, 2, DType::u8, random)};
+    if (s[0] > 0) inputs.indices[0].rows_view(0, 1).fill(0);
+    return inputs;
+  };
+  row.run = [masked](const std::vector<Variable>& x, const OpInputs& in) {
+    return std::vector{mean_tokens(x[0], masked ? in.indices[0] : Tensor())};
+  };
+  row.reference = [masked](const OpInputs& in) {
+    const Tensor& x = in.trainable[0];
+    const int64_t tokens = x.dim(1), width = x.dim(2);
+    const Tensor y = zeros64({x.dim(0), width});
+    for (int64_t b = 0; b < x.dim(0); ++b) {
+      double count = 0;
+      for (int64_t t = 0; masked && t < tokens; ++t) count += in.indices[0].at(b * tokens + t);
+      for (int64_t t = 0; t < tokens; ++t)
+        for (int64_t c = 0; c < width; ++c) {
+          const double weight =
+              count == 0 ? 1.0 / static_cast<double>(tokens) : in.indices[0].at(b * tokens + t) / count;
+          y.data<double>()[b * width + c] += weight * x.at((b * tokens + t) * width + c);
+        }
+    }
+    return std::vector{y};
+  };
+  row.mistake = [] { mean_tokens(Variable(Tensor::zeros({2, 3, 4}, DType::f32)), Tensor::zeros({2, 4}, DType::u8)); };
+  row.message = {"(2, 4) uint8", "(2, 3, 4) float32"};
+  row.any_thread_count = false;
+  return row;
+}
+
 }  // namespace
 
 std::vector<OpCase> row_cases() {
   return {softmax_case(),
+          mean_tokens_case("", false),
+          mean_tokens_case("mask", true),
           layer_norm_case(),
           add_layer_norm_case("both", Use::both),
           add_layer_norm_case("only_sum", Use::sum),
@@ -234,7 +280,7 @@ std::vector<OpCase> row_cases() {
           cross_entropy_case({.name = "weights", .weights = true}),
           cross_entropy_case({.name = "weights_smoothing", .smoothing = 0.3, .weights = true, .ignored = 0.3}),
           cross_entropy_case({.name = "ignore", .ignored = 0.5}),
-          cross_entropy_case({.name = "ignore_a_class", .smoothing = 0.1, .ignore_index = 0}),
+          cross_entropy_case({.name = "ignore_a_class", .smoothing = 0.1, .ignored = 0.3, .ignore_index = 0}),
           cross_entropy_case({.name = "all_ignored", .smoothing = 0.1, .weights = true, .ignored = 1})};
 }
 

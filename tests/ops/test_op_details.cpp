@@ -117,7 +117,7 @@ TEST(PatchEmbedding, MixedDtypesNameTheOp) {
   EXPECT_NE(message_of([&] {
               patch_embedding(zeros({1, 3, 4, 4}, DType::f32), zeros({8, 3, 2, 2}, DType::f64), zeros({8}, DType::f32),
                               zeros({1, 1, 8}, DType::f32), zeros({1, 5, 8}, DType::f32));
-            }).find("[patch_embedding] dtypes differ: images (1, 3, 4, 4) float32, parameter (8, 3, 2, 2) float64"),
+            }).find("[patch_embedding] dtypes do not fit: images (1, 3, 4, 4) float32, parameter (8, 3, 2, 2) float64"),
             std::string::npos);
 }
 
