@@ -10,10 +10,13 @@ add_library(duet_flags INTERFACE)
 # misfires on string concatenation (GCC bug 105329).
 # No -ffast-math: NaN and infinity must survive. These two only drop errno and trap bookkeeping, which lets loops
 # over exp and floor vectorise.
-target_compile_options(duet_flags INTERFACE -Wall -Wextra -Wshadow -Wno-missing-field-initializers
-                       $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> -Werror -fno-math-errno -fno-trapping-math)
+# Kernels in CUDA have flags of their own, see cuda.cmake.
+add_compile_options($<$<COMPILE_LANGUAGE:CUDA>:-Wno-deprecated-gpu-targets>)
+target_compile_options(duet_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow;-Wno-missing-field-initializers>"
+                       $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict> "$<$<COMPILE_LANGUAGE:CXX>:-Werror;-fno-math-errno;-fno-trapping-math>")
+target_compile_definitions(duet_flags INTERFACE DUET_CUDA_BUILT=$<BOOL:${DUET_CUDA_BUILT}>)
 if(DUET_NATIVE)
-  target_compile_options(duet_flags INTERFACE -march=native)
+  target_compile_options(duet_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-march=native>)
 endif()
 if(DUET_SANITIZE)
   # g++ 12 reports uninitialised values inside its own headers once they are instrumented (GCC bug 105562).

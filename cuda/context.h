@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cublasLt.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "duet/core/backend.h"
+
+namespace duet::cuda {
+
+// What a kernel found wrong with its input. It cannot throw, so it leaves the first finding here, and the next wait for
+// the device throws it.
+enum class Finding : int { none, id, label, mask };
+struct Fault {
+  int finding;  // Finding
+  int padding;
+  long long value, position, limit;
+};
+
+// One per device and process, made at first use. All kernels of a device run on its one compute stream, which is what
+// makes the caching allocator's reuse of blocks safe.
+struct Context {
+  // A timed stretch of the stream's work.
+  struct Sample {
+    const char *op, *kernel;
+    cudaEvent_t begin, end;
+  };
+  int index;
+  bool profiling = false;
+  std::vector<Sample> samples;
+  int multiprocessors;
+  cudaStream_t stream;
+  cublasLtHandle_t blas;
+  void* workspace;  // scratch of cuBLASLt
+  size_t workspace_bytes;
+  uint64_t* salt;     // on the device: of the step that a graph repeats
+  Fault* fault;       // on the device
+  Fault* fault_host;  // pinned
+};
+
+// Also makes the device the thread's current one. Throws Error when it cannot be used.
+Context& context_of(CudaContext which);
+
+// Measures what is put on the stream while it lives, when the context is profiling.
+class Timed {
+ public:
+  Timed(Context& context, const char* kernel);
+  ~Timed();
+  Timed(const Timed&) = delete;
+  Timed& operator=(const Timed&) = delete;
+
+ private:
+  Context& context_;
+  bool active_;
+};
+
+// While it lives, this thread's tensors on the device come from `pool`.
+class UsePool {
+ public:
+  UsePool(int index, CachingAllocator& pool);
+  ~UsePool();
+  UsePool(const UsePool&) = delete;
+  UsePool& operator=(const UsePool&) = delete;
+};
+bool recording();  // whether this thread is recording a graph
+MemorySource device_memory();
+
+// Waits for the stream and throws what kernels found.
+void finish(Context& context);
+
+}  // namespace duet::cuda

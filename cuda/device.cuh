@@ -1,0 +1,172 @@
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <cstdint>
+
+#include "duet/core/dtype.h"
+#include "duet/core/philox.h"
+#include "duet/cuda/launch.h"
+
+// What kernels share: conversions, wide loads, reductions.
+namespace duet::cuda {
+
+constexpr int warp = 32;
+constexpr unsigned all_lanes = 0xffffffffu;
+
+__device__ inline float to_float(float v) {
+  return v;
+}
+__device__ inline float to_float(bf16 v) {
+  return __uint_as_float(static_cast<unsigned>(v.bits) << 16);
+}
+template <class T>
+__device__ inline T from_float(float v) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    bf16 result;
+    result.bits = __bfloat16_as_ushort(__float2bfloat16_rn(v));
+    return result;
+  } else {
+    return v;
+  }
+}
+
+// `n` neighbouring elements, moved in one access of up to 16 bytes.
+template <class T, int n>
+struct alignas(sizeof(T) * n) Pack {
+  T v[n];
+};
+template <class T>
+inline constexpr int full_pack = 16 / static_cast<int>(sizeof(T));
+
+template <int n, class T>
+__device__ inline void load(const T* from, float (&to)[n]) {
+  const auto pack = *reinterpret_cast<const Pack<T, n>*>(from);
+#pragma unroll
+  for (int i = 0; i < n; ++i) to[i] = to_float(pack.v[i]);
+}
+template <int n, class T>
+__device__ inline void store(const float (&from)[n], T* to) {
+  Pack<T, n> pack;
+#pragma unroll
+  for (int i = 0; i < n; ++i) pack.v[i] = from_float<T>(from[i]);
+  *reinterpret_cast<Pack<T, n>*>(to) = pack;
+}
+
+// `n` floats of a parameter from a 16-byte aligned place. One access for four: neighbouring lanes read places n floats
+// apart, so that single floats would take n accesses to the same cache lines.
+template <int n>
+__device__ inline void load_floats(const float* from, float (&to)[n]) {
+  constexpr int step = n % 4 == 0 ? 4 : 1;
+#pragma unroll
+  for (int i = 0; i < n; i += step) {
+    const auto pack = *reinterpret_cast<const Pack<float, step>*>(from + i);
+#pragma unroll
+    for (int j = 0; j < step; ++j) to[i + j] = pack.v[j];
+  }
+}
+
+template <class... P>
+bool aligned16(const P*... pointers) {
+  return ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...);
+}
+
+struct Sum {
+  __device__ float operator()(float a, float b) const { return a + b; }
+  __device__ double operator()(double a, double b) const { return a + b; }
+};
+struct Max {
+  __device__ float operator()(float a, float b) const { return fmaxf(a, b); }
+};
+
+template <class V, class F>
+__device__ inline V warp_reduce(V value, F f) {
+#pragma unroll
+  for (int offset = warp / 2; offset > 0; offset /= 2) value = f(value, __shfl_xor_sync(all_lanes, value, offset));
+  return value;
+}
+
+// The reduction over the `threads` threads that share a row, in a fixed order, given to all of them. `threads` is 32,
+// for a warp of its own, or the whole block.
+template <int threads, class V, class F>
+__device__ inline V row_reduce(V value, F f) {
+  value = warp_reduce(value, f);
+  if constexpr (threads > warp) {
+    constexpr int warps = threads / warp;
+    __shared__ V parts[warps];
+    __syncthreads();  // an earlier reduction may still be read
+    if (threadIdx.x % warp == 0) parts[threadIdx.x / warp] = value;
+    __syncthreads();
+    value = parts[0];
+#pragma unroll
+    for (int i = 1; i < warps; ++i) value = f(value, parts[i]);
+  }
+  return value;
+}
+
+// Rows are shared by a warp each, or by a whole block when they are long. Both are blocks of 128 threads.
+constexpr int block_threads = 128;
+constexpr int64_t long_row = 2048;
+
+template <int threads>
+__device__ inline int64_t row_index() {
+  return static_cast<int64_t>(blockIdx.x) * (block_threads / threads) + threadIdx.x / threads;
+}
+template <int threads>
+__device__ inline int row_lane() {
+  return static_cast<int>(threadIdx.x) % threads;
+}
+
+// Calls f(threads, pack) with both as compile-time constants: how many threads share a row of `width`, and how many
+// elements of T each access takes. `aligned` says that all rows start at multiples of 16 bytes.
+template <class T, class F>
+void with_row_layout(int64_t width, bool aligned, F&& f) {
+  const bool packs = aligned && width % full_pack<T> == 0;
+  const auto with_pack = [&](auto threads) {
+    if (packs)
+      f(threads, std::integral_constant<int, full_pack<T>>{});
+    else
+      f(threads, std::integral_constant<int, 1>{});
+  };
+  if (width > long_row)
+    with_pack(std::integral_constant<int, block_threads>{});
+  else
+    with_pack(std::integral_constant<int, warp>{});
+}
+template <int threads>
+dim3 row_blocks(int64_t rows) {
+  constexpr int64_t per_block = block_threads / threads;
+  return dim3(static_cast<unsigned>((rows + per_block - 1) / per_block));
+}
+
+// A random key as kernels take it.
+struct DeviceKey {
+  RandomKey key;
+  const uint64_t* salt;  // null unless the key is salted
+  __device__ RandomKey resolve() const {
+    RandomKey result = key;
+    if (salt != nullptr) result.seed ^= *salt;
+    return result;
+  }
+};
+inline DeviceKey device_key(CudaContext context, RandomKey key) {
+  return {key, key.salted ? context_of(context).salt : nullptr};
+}
+
+// The n-th number of the stream, as the CPU draws it. Chosen, not indexed: an array with a runtime index would lie in
+// local memory.
+__device__ inline uint32_t philox_number(RandomKey key, uint64_t n) {
+  const auto block = philox(key, n / 4);
+  const uint32_t low = n % 2 == 0 ? block[0] : block[1], high = n % 2 == 0 ? block[2] : block[3];
+  return n % 4 < 2 ? low : high;
+}
+
+// Records the first thing that is wrong with an input.
+__device__ inline void report(Fault* fault, Finding finding, long long value, long long position, long long limit) {
+  if (atomicCAS(&fault->finding, 0, static_cast<int>(finding)) != 0) return;
+  fault->value = value;
+  fault->position = position;
+  fault->limit = limit;
+}
+
+}  // namespace duet::cuda

@@ -1,0 +1,60 @@
+#include "duet/cuda/check.h"
+#include "duet/cuda/context.h"
+
+namespace duet {
+namespace cuda {
+namespace {
+
+class Graph : public DeviceGraph {
+ public:
+  explicit Graph(Context& context) : context_(context), pool_(new CachingAllocator(device_memory(), context.index)) {}
+  ~Graph() override {
+    cudaStreamSynchronize(context_.stream);
+    if (executable_ != nullptr) cudaGraphExecDestroy(executable_);
+    pool_->close();  // not deleted: tensors may still hold blocks of it
+  }
+
+  void record(const std::function<void()>& work) {
+    const UsePool use(context_.index, *pool_);
+    // Relaxed: the pool may ask for memory while recording.
+    check_cuda(cudaStreamBeginCapture(context_.stream, cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
+    cudaGraph_t graph = nullptr;
+    try {
+      work();
+    } catch (...) {
+      cudaStreamEndCapture(context_.stream, &graph);
+      if (graph != nullptr) cudaGraphDestroy(graph);
+      cudaGetLastError();
+      throw;
+    }
+    check_cuda(cudaStreamEndCapture(context_.stream, &graph), "cudaStreamEndCapture");
+    const cudaError_t status = cudaGraphInstantiate(&executable_, graph, 0);
+    cudaGraphDestroy(graph);
+    check_cuda(status, "cudaGraphInstantiate");
+  }
+
+  void launch() override {
+    const Timed timed(context_, "graph");
+    check_cuda(cudaGraphLaunch(executable_, context_.stream), "cudaGraphLaunch");
+  }
+
+ private:
+  Context& context_;
+  CachingAllocator* pool_;
+  cudaGraphExec_t executable_ = nullptr;
+};
+
+}  // namespace
+}  // namespace cuda
+
+std::unique_ptr<DeviceGraph> DeviceGraph::record(CudaContext which, const std::function<void()>& work) {
+  auto graph = std::make_unique<cuda::Graph>(cuda::context_of(which));
+  graph->record(work);
+  return graph;
+}
+
+void set_step_salt(CudaContext which, uint64_t salt) {
+  write_words(which, cuda::context_of(which).salt, &salt, 1);
+}
+
+}  // namespace duet
