@@ -1,6 +1,7 @@
 #include <iostream>
 
 #include "duet/core/device.h"
+#include "duet/core/numerics.h"
 #include "duet/core/parallel.h"
 #include "duet/tools/arguments.h"
 #include "duet/tools/bench_peak.h"
@@ -21,17 +22,20 @@ struct BenchCommand {
     command.add_option("--threads", threads, "Compute threads; 0 = one per core")
         ->capture_default_str()
         ->check(CLI::Range(0, 1024));
-    command.add_option("--device", device, "cpu")->capture_default_str();
+    command.add_option("--device", device, "cpu, cuda or cuda:INDEX")->capture_default_str();
     command.add_flag("--json", json, "Print the result as JSON");
   }
-  void prepare() const {
+  void parse() {
     try {
-      parse_device(device);
+      step.device = device_named(device);
     } catch (const Error& e) {
       throw UsageError(e.what());
     }
+  }
+  void prepare() {
+    require(step.device);
     if (threads > 0) set_threads(threads);
-    std::cerr << "device    " << machine_description() << '\n';
+    std::cerr << "device    " << device_description(step.device) << '\n';
   }
   void print(const Json& result, std::string (*table)(const Json&)) const {
     std::cout << (json ? result.dump() + "\n" : table(result)) << std::flush;
@@ -57,6 +61,9 @@ void add_bench_command(CLI::App& app) {
   CLI::App* peak = bench->add_subcommand("peak", "Arithmetic peak and memory bandwidth by number of threads");
   c->add_common(*peak);
   peak->callback([c] {
+    c->parse();
+    check_usage(c->step.device.kind == DeviceKind::cpu, "bench",
+                "peak measures the CPU; a step on a GPU prints its peak");
     c->prepare();
     c->print(measure_peaks(c->threads > 0 ? std::vector{c->threads} : thread_counts(threads())), peak_table);
   });
@@ -72,8 +79,14 @@ void add_bench_command(CLI::App& app) {
   step->add_option("--warmup-steps", c->step.warmup_steps, "Steps before the measured ones")->capture_default_str();
   step->add_option("--dropout", c->step.dropout, "In both encoders; default: as the size has it (text 0.1)");
   step->add_flag("--recompute", c->step.recompute, "Recompute activations in the backward pass to save memory");
+  step->add_flag("--graphs,!--no-graphs", c->step.graphs, "On a GPU: record a step and repeat it");
+  step->add_flag("--deterministic,!--no-deterministic", numerics().deterministic,
+                 "On a GPU: only kernels that give the same bits every time");
+  step->add_flag("--tf32", numerics().tf32, "On a GPU: round the operands of float32 products to 10 bits");
+  step->add_flag("--profile", c->step.profile, "On a GPU: also the time of every kernel in one step, by op");
   c->add_common(*step);
   step->callback([c] {
+    c->parse();
     check_step(c->step);
     c->prepare();
     c->print(measure_step(c->step), step_table);

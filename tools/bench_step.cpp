@@ -2,18 +2,22 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <iomanip>
 
 #include "duet/autograd/engine.h"
-#include "duet/core/allocator.h"
+#include "duet/autograd/grad_mode.h"
+#include "duet/core/backend.h"
 #include "duet/core/memory.h"
 #include "duet/core/parallel.h"
+#include "duet/ops/matmul.h"
 #include "duet/tools/arguments.h"
 #include "duet/tools/bench_peak.h"
 #include "duet/train/optimizer.h"
 #include "duet/train/progress.h"
 #include "duet/train/strategies.h"
 #include "duet/train/tasks.h"
+#include "duet/train/training_step.h"
 
 namespace duet::tools {
 namespace {
@@ -62,8 +66,9 @@ double median(std::vector<double> values) {
 }  // namespace
 
 void check_step(const StepBenchmark& b) {
-  check_usage(b.dtype == "float32", "bench", "--dtype ", b.dtype,
-              " is not available for training in this build; float32 is");
+  const bool gpu = b.device.kind == DeviceKind::cuda;
+  check_usage(b.dtype == "float32" || (gpu && b.dtype == "bfloat16"), "bench", "--dtype ", b.dtype,
+              " is not available on ", b.device, gpu ? "; use float32 or bfloat16" : "; use float32");
   check_usage(b.batch >= 1 && b.steps >= 1 && b.warmup_steps >= 0, "bench", "--batch ", b.batch, " and --steps ",
               b.steps, " must be positive, --warmup-steps ", b.warmup_steps, " not negative");
   check_usage(b.dropout < 1, "bench", "--dropout must be below 1, got ", b.dropout);
@@ -72,58 +77,162 @@ void check_step(const StepBenchmark& b) {
               " tokens");
 }
 
+namespace {
+
+// Seconds of one step's parts.
+struct StepTimes {
+  double forward, backward, optimizer, whole;
+};
+
+struct StepRunner {
+  train::ClassifyTask& task;
+  train::Adam& adam;
+  const train::TrainOptions& options;
+  const train::Batch& batch;
+  bool recompute;
+
+  // A step whose parts are timed; a GPU is waited for after each, which a real step does not do.
+  StepTimes in_phases(int64_t step, RandomKey key) const {
+    const Device device = task.store().device();
+    const train::Stopwatch watch;
+    const Variable loss = task.loss(batch, task.training_run(key, recompute));
+    synchronize(device);
+    const double forward = watch.seconds();
+    backward(loss);
+    synchronize(device);
+    const double backward_pass = watch.seconds();
+    const Tensor norm = train::clip_gradients(task.store(), options.clip);
+    adam.step();
+    task.store().clear_gradients();
+    check_finite({loss.data(), norm}, step);
+    const double end = watch.seconds();
+    return {forward, backward_pass - forward, end - backward_pass, end};
+  }
+  // A step as training runs it.
+  double whole(train::TrainingStep& training_step, int64_t step) const {
+    const train::Stopwatch watch;
+    check_finite(training_step.run(batch, step, 1), step);
+    return watch.seconds();
+  }
+  static void check_finite(const train::StepOutcome& outcome, int64_t step) {
+    const double loss = outcome.loss.item(), norm = outcome.norm.item();
+    check(std::isfinite(loss) && std::isfinite(norm), "bench", "loss ", loss, " and gradient norm ", norm, " of step ",
+          step, " must be finite");
+  }
+};
+
+// Kernels of what f puts on the device, the slowest first.
+Json profiled([[maybe_unused]] const Device& device, [[maybe_unused]] const std::function<void()>& f) {
+  Json kernels = Json::array();
+  if constexpr (cuda_built) {
+    const CudaContext context{device.index};
+    start_profile(context);
+    f();
+    std::vector<KernelTime> times = stop_profile(context);
+    std::sort(times.begin(), times.end(), [](const auto& a, const auto& c) { return a.seconds > c.seconds; });
+    for (const KernelTime& t : times)
+      kernels.push_back({{"op", t.op}, {"kernel", t.kernel}, {"calls", t.calls}, {"seconds", t.seconds}});
+  }
+  return kernels;
+}
+
+// FLOP/s of a large matrix product, in 1e9: what a GPU can be asked for at best.
+double measure_matmul_gflops(const Device& device, DType dtype) {
+  const int64_t n = 8192;
+  const NoGrad no_grad;
+  const auto random = [&] {
+    std::vector<float> values(static_cast<size_t>(n * n));
+    uint64_t state = 1;
+    for (float& v : values) {
+      state = state * 6364136223846793005u + 1442695040888963407u;
+      v = static_cast<float>(static_cast<int32_t>(state >> 32)) * 0x1p-31f;
+    }
+    return Variable(Tensor::from({n, n}, values).to(device).to(dtype));
+  };
+  const Variable a = random(), b = random();
+  double best = 0;
+  for (int i = 0; i < 5; ++i) {
+    synchronize(device);
+    const train::Stopwatch watch;
+    for (int j = 0; j < 10; ++j) ops::matmul(a, b);
+    synchronize(device);
+    best = std::max(best, 10 * 2e-9 * static_cast<double>(n) * static_cast<double>(n * n) / watch.seconds());
+  }
+  return best;
+}
+
+}  // namespace
+
 Json measure_step(const StepBenchmark& b) {
   check_step(b);
   const models::ClassifierConfig config = model_config(b);
-  const double peak_before = measure_peak_gflops(float32_peak_kernel());
+  const bool gpu = b.device.kind == DeviceKind::cuda;
+  const DType dtype = b.dtype == "bfloat16" ? DType::bf16 : DType::f32;
+  const auto peak_now = [&] {
+    return gpu ? measure_matmul_gflops(b.device, dtype) : measure_peak_gflops(float32_peak_kernel());
+  };
+  const double peak_before = peak_now();
   const train::TrainOptions options;
   models::ParamStore store(options.seed);
   models::Classifier model({store, ""}, config);
+  store.to(b.device);
   train::ClassifyTask task(store, model, options, {});
+  task.set_bfloat16(dtype == DType::bf16);
   train::Adam adam(store, {.learning_rate = options.lr, .beta2 = options.beta2, .weight_decay = options.weight_decay});
-  const train::Batch batch = fixed_batch(config, b.batch, b.seq);
+  const train::Batch host = fixed_batch(config, b.batch, b.seq), batch = host.to(b.device);
+  const StepRunner run{task, adam, options, batch, b.recompute};
+  const auto stats = [&] { return dispatch_device(b.device, [](auto context) { return allocator(context).stats(); }); };
 
   std::vector<double> whole, forward, backward_pass, optimizer;
-  int64_t allocations_before = 0;
-  for (int64_t i = -b.warmup_steps; i < b.steps; ++i) {
-    if (i == 0) allocations_before = cpu_allocator().stats().system_allocations;
-    const train::Stopwatch step;
-    const Variable loss = task.loss(batch, {true, RandomKey{0, 2}.child(static_cast<uint64_t>(i)), b.recompute});
-    const double loss_value = loss.data().item(), after_forward = step.seconds();
-    backward(loss);
-    const double after_backward = step.seconds();
-    const double norm = train::clip_gradient_norm(store, options.clip);
-    adam.step();
-    store.clear_gradients();
-    task.after_step();
-    const double end = step.seconds();
-    check(std::isfinite(loss_value) && std::isfinite(norm), "bench", "loss ", loss_value, " and gradient norm ", norm,
-          " must be finite");
-    if (i < 0) continue;
-    whole.push_back(end);
-    forward.push_back(after_forward);
-    backward_pass.push_back(after_backward - after_forward);
-    optimizer.push_back(end - after_backward);
+  const auto note_phases = [&](const StepTimes& t) {
+    forward.push_back(t.forward);
+    backward_pass.push_back(t.backward);
+    optimizer.push_back(t.optimizer);
+  };
+  train::TrainingStep training_step(task, adam, {.clip = options.clip, .recompute = b.recompute, .graphs = b.graphs});
+  // A recording takes two steps on top.
+  for (int64_t i = -b.warmup_steps - (gpu ? 2 : 0); i < 0; ++i) run.whole(training_step, i);
+  const int64_t allocations_before = stats().system_allocations;
+  for (int64_t i = 0; i < b.steps; ++i) {
+    if (gpu) {
+      whole.push_back(run.whole(training_step, i));
+      continue;
+    }
+    const StepTimes t = run.in_phases(i, training_step.key(i, 0));
+    whole.push_back(t.whole);
+    note_phases(t);
   }
-  const int64_t allocations = cpu_allocator().stats().system_allocations - allocations_before;
-  const double peak = std::max(peak_before, measure_peak_gflops(float32_peak_kernel()));
-  const double seconds = median(whole), gflop = task.step_flops(batch) * 1e-9;
-  return {{"size", b.size},
-          {"dtype", b.dtype},
-          {"batch", b.batch},
-          {"seq", b.seq},
-          {"threads", threads()},
-          {"step_seconds", seconds},
-          {"forward_seconds", median(forward)},
-          {"backward_seconds", median(backward_pass)},
-          {"optimizer_seconds", median(optimizer)},
-          {"samples_per_second", static_cast<double>(b.batch) / seconds},
-          {"gflop_per_step", gflop},
-          {"gflops", gflop / seconds},
-          {"peak_gflops", peak},
-          {"fraction_of_peak", gflop / seconds / peak},
-          {"peak_rss_bytes", peak_rss_bytes()},
-          {"allocations_per_step", static_cast<double>(allocations) / static_cast<double>(b.steps)}};
+  const int64_t allocations = stats().system_allocations - allocations_before;
+  for (int64_t i = -1; gpu && i < b.steps; ++i) {
+    const StepTimes t = run.in_phases(i, training_step.key(i, 0));
+    if (i >= 0) note_phases(t);  // after a recording the ordinary memory is cold at first
+  }
+  const Json kernels =
+      gpu && b.profile ? profiled(b.device, [&] { run.in_phases(0, training_step.key(0, 0)); }) : Json();
+  const double peak = std::max(peak_before, peak_now());
+  const double seconds = median(whole), gflop = task.step_flops(host) * 1e-9;
+  Json result{{"size", b.size},
+              {"dtype", b.dtype},
+              {"batch", b.batch},
+              {"seq", b.seq},
+              {"threads", threads()},
+              {"step_seconds", seconds},
+              {"forward_seconds", median(forward)},
+              {"backward_seconds", median(backward_pass)},
+              {"optimizer_seconds", median(optimizer)},
+              {"samples_per_second", static_cast<double>(b.batch) / seconds},
+              {"gflop_per_step", gflop},
+              {"gflops", gflop / seconds},
+              {"peak_gflops", peak},
+              {"fraction_of_peak", gflop / seconds / peak},
+              {"peak_rss_bytes", peak_rss_bytes()},
+              {"allocations_per_step", static_cast<double>(allocations) / static_cast<double>(b.steps)}};
+  if (!kernels.is_null()) result["kernels"] = kernels;
+  if (gpu) {
+    result["device"] = text(b.device);
+    result["peak_device_bytes"] = stats().peak_in_use_bytes;
+  }
+  return result;
 }
 
 std::string step_table(const Json& r) {
@@ -145,6 +254,15 @@ std::string step_table(const Json& r) {
       << number("peak_gflops") << ", " << 100 * number("fraction_of_peak") << " %\npeak memory   " << std::setw(10)
       << number("peak_rss_bytes") / (1 << 20) << " MiB\nallocations   " << std::setw(10)
       << number("allocations_per_step") << " per step\n";
+  if (!r.contains("kernels")) return out.str();
+  double total = 0;
+  for (const Json& k : r["kernels"]) total += k["seconds"].get<double>();
+  out << "\nop                  kernel                       calls        ms       %\n";
+  for (const Json& k : r["kernels"])
+    out << std::left << std::setw(20) << k["op"].get<std::string>() << std::setw(26) << k["kernel"].get<std::string>()
+        << std::right << std::setw(8) << k["calls"] << std::setw(10) << 1e3 * k["seconds"].get<double>() << std::setw(8)
+        << 100 * k["seconds"].get<double>() / total << '\n';
+  out << std::left << std::setw(54) << "sum" << std::right << std::setw(10) << 1e3 * total << '\n';
   return out.str();
 }
 

@@ -1,15 +1,19 @@
 #pragma once
 
+#include "duet/core/device.h"
 #include "duet/core/json.h"
 
 namespace duet::tools {
 
 struct StepBenchmark {
   std::string size = "mini", dtype = "float32";
+  Device device;
   int64_t batch = 32, seq = 32;
   int64_t steps = 10, warmup_steps = 2;
   double dropout = -1;  // negative: as the preset's encoders have it
   bool recompute = false;
+  bool graphs = true;    // on a GPU: record a step and repeat it
+  bool profile = false;  // on a GPU: also the time of every kernel
 };
 
 // Throws UsageError when no step could have these settings.

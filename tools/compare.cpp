@@ -93,7 +93,7 @@ void add_compare_command(CLI::App& app) {
     c->compare.finetune = c->stage;
     for (train::TrainOptions* o : {&c->compare.vision, &c->compare.text, &c->compare.joint})
       share(c->stage.options, *o);
-    c->compare.machine = machine_description();
+    c->compare.machine = device_description(c->stage.device);
     c->compare.size_name = c->size;
     c->compare.version = DUET_VERSION;
     const Json report = train::compare(c->compare, c->stage.resume);

@@ -9,7 +9,7 @@
 #include "duet/models/hub.h"
 #include "duet/ops/l2_normalize.h"
 #include "duet/tools/arguments.h"
-#include "duet/tools/commands.h"
+#include "duet/tools/device_option.h"
 #include "duet/tools/model_input.h"
 
 namespace duet::tools {
@@ -20,6 +20,7 @@ struct EmbedCommand {
   bool hidden = false;
   int64_t max_length = 0, batch = 32;
   int workers = 2;
+  DeviceOption device;
 };
 
 // What an encoder makes of a batch of B samples.
@@ -134,8 +135,9 @@ class TensorFile : public Sink {
 // One encoder of a model directory with what turns its output into vectors.
 class Embedder {
  public:
-  Embedder(const std::string& directory, bool image, int64_t max_length)
-      : processors_(train::Processors::load(directory)) {
+  Embedder(const std::string& directory, bool image, int64_t max_length, const DeviceOption& device)
+      : processors_(train::Processors::load(directory)), bfloat16_(device.bfloat16()) {
+    const Device there = device.get();
     const Json config = models::read_model_config(directory);
     const Json part = models::encoder_config(config, image);
     check(!part.is_null(), "embed", directory, " holds a model of type \"",
@@ -164,19 +166,25 @@ class Embedder {
                           models::DualEncoderConfig::from_json(config).projection_dim, models::Init::constant(0),
                           false);
     load(directory);
+    store_.to(there);
   }
 
   const train::Processors& processors() const { return processors_; }
 
   Vectors operator()(const Tensor& images, const models::TextInput& text) const {
     const NoGrad no_grad;
-    const Variable hidden = vit_ ? (*vit_)(Variable(images), {}) : (*bert_)(text, {});
+    const models::Run run{.bfloat16 = bfloat16_};
+    const auto there = [&](const Tensor& t) { return t.defined() ? t.to(store_.device()) : t; };
+    const Variable hidden = vit_ ? (*vit_)(Variable(there(images)), run)
+                                 : (*bert_)({there(text.ids), there(text.type_ids), there(text.mask)}, run);
     Variable pooled = models::first_token(hidden);
     if (has_pooler_) pooled = vit_ ? vit_->pool(hidden) : bert_->pool(hidden);
-    return {.hidden = hidden.data(),
+    pooled = models::widen(pooled);
+    const auto here = [](const Variable& v) { return v.data().to(Device{}); };
+    return {.hidden = here(models::widen(hidden)),
             .mask = text.mask,
-            .pooled = pooled.data(),
-            .projected = projection_ ? ops::l2_normalize((*projection_)(pooled)).data() : Tensor()};
+            .pooled = here(pooled),
+            .projected = projection_ ? here(ops::l2_normalize((*projection_)(pooled))) : Tensor()};
   }
 
  private:
@@ -193,6 +201,7 @@ class Embedder {
   std::optional<models::Bert> bert_;
   std::optional<models::Linear> projection_;
   bool has_pooler_ = true;
+  bool bfloat16_ = false;
 };
 
 // What to embed of a dataset's rows when the command line does not say: what both the model and the rows have.
@@ -218,7 +227,7 @@ void embed_dataset(const EmbedCommand& c, Sink& sink) {
   const char* what = image ? "image" : "text";
   check(!samples.empty(), "embed", "no row of ", c.data, " has ", image ? "an image" : "a text");
   if (without > 0) std::cerr << "note: " << without << " rows without " << what << " are left out\n";
-  const Embedder embedder(c.model, image, c.max_length);
+  const Embedder embedder(c.model, image, c.max_length, c.device);
   const auto source = std::make_shared<const train::SampleSource>(dataset, samples, embedder.processors().tokenizer,
                                                                   embedder.processors().input);
   train::Loader loader(source, {.batch = c.batch, .shuffle = false, .workers = c.workers});
@@ -239,7 +248,7 @@ void run_embed(const EmbedCommand& c, bool has_text) {
   if (!c.data.empty()) {
     embed_dataset(c, *sink);
   } else {
-    const Embedder embedder(c.model, !has_text, c.max_length);
+    const Embedder embedder(c.model, !has_text, c.max_length, c.device);
     if (has_text)
       sink->add({c.text_value}, embedder({}, text_input(c.text_value, embedder.processors())));
     else
@@ -261,6 +270,7 @@ void add_embed_command(CLI::App& app) {
   inputs->add_option("--image", c->image, "PNG or JPEG file, or FILE.idx#INDEX; its id is the path");
   CLI::Option* text_option = inputs->add_option("--text", c->text_value, "A text; its id is the text");
   CLI::Option* data = inputs->add_option("--data", c->data, "Dataset directory");
+  c->device.add_to(*command);
   inputs->require_option(1);
   command->add_option("--split", c->split, "Only this split of the dataset")
       ->needs(data)

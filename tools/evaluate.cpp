@@ -3,7 +3,7 @@
 #include "duet/core/file.h"
 #include "duet/models/hub.h"
 #include "duet/tools/arguments.h"
-#include "duet/tools/commands.h"
+#include "duet/tools/device_option.h"
 #include "duet/train/strategies.h"
 
 namespace duet::tools {
@@ -14,6 +14,7 @@ struct EvaluateCommand {
   int64_t batch = 64;
   int workers = 2;
   bool json = false;
+  DeviceOption device;
 };
 
 void run_evaluate(const EvaluateCommand& c) {
@@ -29,7 +30,9 @@ void run_evaluate(const EvaluateCommand& c) {
       dataset, train::complete_samples(dataset.split(c.split), loaded.processors.input, skipped),
       loaded.processors.tokenizer, loaded.processors.input);
   train::Loader loader(source, {.batch = c.batch, .shuffle = false, .workers = c.workers});
+  loaded.store->to(c.device.get());
   train::ClassifyTask task(*loaded.store, *loaded.model, {}, {});
+  task.set_bfloat16(c.device.bfloat16());
   const auto predictions = task.predict(loader);
   const train::ClassificationMetrics metrics(predictions.probabilities, predictions.labels,
                                              loaded.config.labels.size());
@@ -55,6 +58,7 @@ void add_evaluate_command(CLI::App& app) {
   const auto c = std::make_shared<EvaluateCommand>();
   command->add_option("--model", c->model, "Model directory, e.g. RUN/model")->required();
   command->add_option("--data", c->data, "Dataset directory")->required();
+  c->device.add_to(*command);
   command->add_option("--split", c->split, "train, val or test")
       ->capture_default_str()
       ->check(CLI::IsMember({"train", "val", "test"}));

@@ -11,6 +11,7 @@
 #include <Eigen/Core>
 #include <iostream>
 
+#include "duet/core/backend.h"
 #include "duet/core/json.h"
 #include "duet/core/parallel.h"
 #include "duet/tools/commands.h"
@@ -35,7 +36,7 @@ Json build_information() {
           {"compiler", DUET_COMPILER},
           {"native", static_cast<bool>(DUET_NATIVE)},
           {"sanitizers", sanitizers.empty() ? "none" : sanitizers},
-          {"cuda", false},
+          {"cuda", cuda_built},
           {"mpi", false}};
 }
 
@@ -62,8 +63,25 @@ Json machine_information() {
            {"dtypes", {"float32"}},
            {"memory_bytes", memory.total},
            {"available_memory_bytes", memory.available}};
+  Json devices = Json::array({cpu});
+  std::string without_gpu = "not in this build";
+  if constexpr (cuda_built) {
+    const int count = device_count(CudaContext{}, without_gpu);
+    for (int i = 0; i < count; ++i) {
+      const DeviceInformation d = describe(CudaContext{i});
+      devices.push_back({{"name", text(Device{DeviceKind::cuda, i})},
+                         {"model", d.name},
+                         {"capability", d.capability},
+                         {"multiprocessors", d.multiprocessors},
+                         {"dtypes", {"float32", "bfloat16"}},
+                         {"memory_bytes", d.memory_bytes},
+                         {"available_memory_bytes", d.free_bytes},
+                         {"versions", d.versions}});
+    }
+  }
   return {{"version", DUET_VERSION},
-          {"devices", Json::array({cpu})},
+          {"devices", devices},
+          {"cuda", devices.size() > 1 ? Json() : Json(without_gpu)},
           {"libraries", library_versions()},
           {"build", build_information()}};
 }
@@ -83,6 +101,12 @@ void print_lines(const Json& info) {
   line("duet", name(info["version"]));
   for (const Json& d : info["devices"]) {
     line("device", name(d["name"]) + ": " + name(d["model"]));
+    if (d.contains("capability")) {
+      line("capability", name(d["capability"]) + ", " + d["multiprocessors"].dump() + " multiprocessors");
+      line("memory", gibibytes(d["memory_bytes"]) + ", " + gibibytes(d["available_memory_bytes"]) + " available");
+      line("versions", name(d["versions"]));
+      continue;
+    }
     line("cores", d["cores"].dump());
     line("threads", d["threads"].dump());
     std::string sets;
@@ -95,7 +119,7 @@ void print_lines(const Json& info) {
   line("build", name(build["type"]) + ", " + name(build["compiler"]) +
                     (build["native"].get<bool>() ? ", for this processor" : ", for any processor of this kind"));
   line("sanitizers", name(build["sanitizers"]));
-  line("cuda", "not in this build");
+  if (info["cuda"].is_string()) line("cuda", name(info["cuda"]));
   line("mpi", "not in this build");
 }
 

@@ -4,6 +4,7 @@
 
 #include <fstream>
 
+#include "duet/core/backend.h"
 #include "duet/core/error.h"
 #include "duet/core/parallel.h"
 
@@ -55,6 +56,17 @@ std::string machine_description() {
   for (const std::string& set : instruction_sets())
     if (set.starts_with("SSE") || set == "AVX2" || set == "AVX-512") widest = set;
   return text("cpu: ", cpu_name(), ", ", threads(), " threads, ", widest, ", oneDNN ", onednn_version());
+}
+
+std::string device_description(const Device& device) {
+  if constexpr (cuda_built) {
+    if (device.kind == DeviceKind::cuda) {
+      const DeviceInformation d = describe(CudaContext{device.index});
+      return text(device, ": ", d.name, ", compute capability ", d.capability, ", ", d.multiprocessors,
+                  " multiprocessors, ", d.memory_bytes >> 20, " MiB, ", d.versions);
+    }
+  }
+  return machine_description();
 }
 
 }  // namespace duet::tools

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "duet/core/device.h"
+
 namespace duet::tools {
 
 // As the operating system names it, e.g. "AMD EPYC".
@@ -20,5 +22,7 @@ std::string onednn_version();
 
 // "cpu: AMD EPYC, 2 threads, AVX-512, oneDNN 2.6.3".
 std::string machine_description();
+// The same of any device: "cuda:0: NVIDIA H100 80GB HBM3, compute capability 9.0, 79.1 GiB, ...".
+std::string device_description(const Device& device);
 
 }  // namespace duet::tools

@@ -4,7 +4,7 @@
 #include "duet/models/hub.h"
 #include "duet/ops/softmax.h"
 #include "duet/tools/arguments.h"
-#include "duet/tools/commands.h"
+#include "duet/tools/device_option.h"
 #include "duet/tools/model_input.h"
 #include "duet/train/strategies.h"
 
@@ -15,6 +15,7 @@ struct PredictCommand {
   std::string model, image, text_value, data, split, on_bad_sample = "stop";
   bool has_text = false;
   int workers = 2;
+  DeviceOption device;
 };
 
 void print_prediction(const std::string& id, const std::vector<std::string>& labels, const float* probabilities) {
@@ -40,10 +41,13 @@ void predict_one(const PredictCommand& c, train::LoadedClassifier& loaded) {
   check_usage(!input.use_text || c.has_text, "predict", "this model reads text: pass --text STRING");
   check_usage(input.use_images || c.image.empty(), "predict", "this model takes no image");
   check_usage(input.use_text || !c.has_text, "predict", "this model takes no text");
-  const Variable images = input.use_images ? Variable(image_input(c.image, input)) : Variable();
-  const models::TextInput text = input.use_text ? text_input(c.text_value, loaded.processors) : models::TextInput();
+  const Device device = loaded.store->device();
+  const Variable images = input.use_images ? Variable(image_input(c.image, input).to(device)) : Variable();
+  models::TextInput text = input.use_text ? text_input(c.text_value, loaded.processors) : models::TextInput();
+  if (input.use_text) text.ids = text.ids.to(device);
   const NoGrad no_grad;
-  const Tensor probabilities = ops::softmax((*loaded.model)(images, text, {})).data();
+  const Tensor probabilities =
+      ops::softmax((*loaded.model)(images, text, {.bfloat16 = c.device.bfloat16()})).data().to(Device{});
   print_prediction("", loaded.config.labels, probabilities.data<float>());
 }
 
@@ -58,6 +62,7 @@ void predict_dataset(const PredictCommand& c, train::LoadedClassifier& loaded) {
                                                                   loaded.processors.input);
   train::Loader loader(source, {.batch = 64, .shuffle = false, .workers = c.workers});
   train::ClassifyTask task(*loaded.store, *loaded.model, {}, {});
+  task.set_bfloat16(c.device.bfloat16());
   const auto predictions = task.predict(loader);
   for (size_t i = 0; i < predictions.samples.size(); ++i)
     print_prediction(samples[predictions.samples[i]].id, loaded.config.labels,
@@ -76,6 +81,7 @@ void add_predict_command(CLI::App& app) {
   command->add_option("--image", c->image, "PNG or JPEG file, or FILE.idx#INDEX");
   CLI::Option* text_option = command->add_option("--text", c->text_value, "The text; may be empty");
   command->add_option("--data", c->data, "Dataset directory, instead of --image and --text");
+  c->device.add_to(*command);
   command->add_option("--split", c->split, "Only this split of the dataset")
       ->check(CLI::IsMember({"train", "val", "test"}));
   command->add_option("--workers", c->workers, "Threads that decode images")

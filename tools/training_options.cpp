@@ -2,6 +2,7 @@
 
 #include <iostream>
 
+#include "duet/core/numerics.h"
 #include "duet/core/parallel.h"
 #include "duet/tools/arguments.h"
 #include "duet/tools/machine.h"
@@ -73,16 +74,19 @@ void TrainingCommand::add_to(CLI::App& command) {
   command.add_option("--max-pixels", max_pixels, "Refuse larger images; 0 = one gigapixel");
   command.add_option("--on-bad-sample", on_bad_sample, "stop, or skip: leave it out, count it and name it")
       ->capture_default_str();
-  command.add_option("--device", device, "cpu")->capture_default_str();
-  command.add_option("--dtype", dtype, "float32")->capture_default_str();
+  command.add_option("--device", device, "cpu, cuda or cuda:INDEX")->capture_default_str();
+  command.add_option("--dtype", o.dtype, "Of activations: float32, or bfloat16 on a GPU")->capture_default_str();
   command.add_option("--threads", threads, "Compute threads; 0 = one per core")->capture_default_str();
+  command.add_flag("--graphs,!--no-graphs", stage.graphs,
+                   "On a GPU: record a step and repeat it while the shapes of batches stay the same");
+  command.add_flag("--tf32", numerics().tf32, "On a GPU: round the operands of float32 products to 10 bits, for speed");
   command.add_flag("--deterministic,!--no-deterministic", deterministic, "Same seed, same bits (always so on the CPU)");
 }
 
 void TrainingCommand::check_values() const {
   stage.options.validate();
-  parse_device(device);
-  check(dtype == "float32", "options", "--dtype ", dtype, " is not available for training on the CPU; use float32");
+  check(device_named(device).kind != DeviceKind::cpu || stage.options.dtype == "float32", "options", "--dtype ",
+        stage.options.dtype, " is not available for training on the CPU; use float32");
   check(fit == "pad" || fit == "stretch", "options", "--fit ", fit, ": use pad or stretch");
   check(interpolation == "hf" || interpolation == "timm", "options", "--interpolation ", interpolation,
         ": use hf or timm");
@@ -102,6 +106,8 @@ void TrainingCommand::prepare() {
   } catch (const Error& e) {
     throw UsageError(e.what());
   }
+  stage.device = parse_device(device);  // a missing device is no usage error
+  numerics().deterministic = deterministic;
   if (threads > 0) set_threads(threads);
   stage.input.steps.fit = fit == "pad" ? train::Fit::pad : train::Fit::stretch;
   stage.input.on_bad_sample = on_bad_sample == "stop" ? train::BadSample::stop : train::BadSample::skip;
@@ -112,7 +118,7 @@ void TrainingCommand::prepare() {
   if (!vision_config.empty()) stage.size.vision = models::VitConfig::from_json(read_json(vision_config));
   if (!text_config.empty()) stage.size.text = models::BertConfig::from_json(read_json(text_config));
   stage.command = command_line();
-  std::cerr << "device    " << machine_description() << '\n';
+  std::cerr << "device    " << device_description(stage.device) << '\n';
   train::catch_interrupts();
 }
 

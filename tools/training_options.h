@@ -8,8 +8,8 @@ namespace duet::tools {
 // The options that all training commands share, bound to the command line.
 struct TrainingCommand {
   train::StageConfig stage;
-  std::string size = "mini", fit = "pad", device = "cpu", dtype = "float32", on_bad_sample = "stop",
-              interpolation = "hf", text_pooling = "pooler";
+  std::string size = "mini", fit = "pad", device = "cpu", on_bad_sample = "stop", interpolation = "hf",
+              text_pooling = "pooler";
   std::string vision_config, text_config;  // JSON files in Hugging Face's format
   int threads = 0;
   int64_t max_pixels = 0;

@@ -4,6 +4,35 @@
 
 namespace duet::train {
 
+namespace {
+
+// Whether every row is some ones, at least one, and then zeros.
+bool pads_at_end(const Tensor& mask) {
+  if (!mask.defined() || mask.device().kind != DeviceKind::cpu) return false;
+  for (int64_t b = 0; b < mask.dim(0); ++b) {
+    const auto row = mask.rows_view(b, b + 1).values<uint8_t>();
+    if (row.empty() || row[0] != 1 || !std::is_sorted(row.rbegin(), row.rend())) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Batch Batch::to(Device device) const {
+  if (device.kind != DeviceKind::cpu && pads_at_end(text.mask)) {
+    Batch known = *this;
+    known.text.padding_at_end = true;
+    known.text.mask = text.mask.to(device);
+    return known.to(device);
+  }
+  const auto moved = [&](const Tensor& t) { return t.defined() ? t.to(device) : t; };
+  Batch result = *this;
+  for (Tensor* t : {&result.images, &result.text.ids, &result.text.type_ids, &result.text.mask, &result.labels,
+                    &result.masked_positions})
+    *t = moved(*t);
+  return result;
+}
+
 std::vector<Batch> split_batch(const Batch& batch, int64_t size) {
   if (batch.size() <= size) return {batch};
   std::vector<Batch> parts;
@@ -12,7 +41,7 @@ std::vector<Batch> split_batch(const Batch& batch, int64_t size) {
     const auto rows = [&](const Tensor& t) { return t.defined() ? t.rows_view(begin, end) : Tensor(); };
     Batch part;
     part.images = rows(batch.images);
-    part.text = {rows(batch.text.ids), rows(batch.text.type_ids), rows(batch.text.mask)};
+    part.text = {rows(batch.text.ids), rows(batch.text.type_ids), rows(batch.text.mask), batch.text.padding_at_end};
     part.samples.assign(batch.samples.begin() + begin, batch.samples.begin() + end);
     if (batch.masked_positions.defined()) {
       // Masked positions count over the flattened batch: take those of these rows, counted from the first of them.

@@ -15,6 +15,8 @@ struct Batch {
   std::vector<size_t> samples;  // positions in the split
 
   int64_t size() const { return static_cast<int64_t>(samples.size()); }
+  // The tensors on another device.
+  Batch to(Device device) const;
   int64_t tokens() const { return text.ids.defined() ? text.ids.dim(1) : 0; }
 };
 

@@ -1,28 +1,14 @@
 #include "duet/train/optimizer.h"
 
+#include <array>
+#include <bit>
 #include <cmath>
 
+#include "duet/core/backend.h"
 #include "duet/core/dispatch.h"
-#include "duet/core/parallel.h"
+#include "duet/train/adam_kernel.h"
 
 namespace duet::train {
-namespace {
-
-// A stretch of one tensor. Chunks of all tensors form one work list, so that many small tensors share one parallel
-// loop; their size does not depend on the thread count.
-struct Chunk {
-  size_t tensor;
-  int64_t begin, end;
-};
-constexpr int64_t chunk_size = 1 << 14;
-
-void append_chunks(std::vector<Chunk>& chunks, size_t tensor, int64_t n) {
-  for (int64_t begin = 0; begin < n; begin += chunk_size)
-    chunks.push_back({tensor, begin, std::min(n, begin + chunk_size)});
-}
-
-}  // namespace
-
 ParameterGroup default_group(const models::Parameter& parameter) {
   return {1, parameter.value.rank() >= 2};
 }
@@ -39,6 +25,7 @@ Adam::Adam(models::ParamStore& store, AdamConfig config,
     slots_.push_back({&p, group ? group(p) : default_group(p), zeros_like(p.value.data()), zeros_like(p.value.data())});
   }
   check(!slots_.empty(), "adam", "nothing to train: every parameter is frozen");
+  step_ = Tensor::empty({3}, DType::f64, slots_[0].exp_avg.device());
 }
 
 std::vector<std::pair<std::string, Tensor>> Adam::state() const {
@@ -50,79 +37,68 @@ std::vector<std::pair<std::string, Tensor>> Adam::state() const {
   return tensors;
 }
 
-template <class T>
-void Adam::update(double schedule) {
+void Adam::advance(double schedule) {
+  ++steps_;
   const double t = static_cast<double>(steps_);
-  const double correction1 = 1 - std::pow(config_.beta1, t), correction2 = std::sqrt(1 - std::pow(config_.beta2, t));
-  std::vector<Chunk> chunks;
-  for (size_t i = 0; i < slots_.size(); ++i) append_chunks(chunks, i, slots_[i].exp_avg.numel());
-  parallel_for(static_cast<int64_t>(chunks.size()), 1, [&](int64_t first, int64_t last) {
-    for (int64_t c = first; c < last; ++c) {
-      const Chunk chunk = chunks[static_cast<size_t>(c)];
-      const Slot& slot = slots_[chunk.tensor];
-      const double rate = config_.learning_rate * schedule * slot.group.learning_rate_scale;
-      const double decay = slot.group.decay ? config_.weight_decay : 0;
-      // 1 - beta from the doubles: in float, 1 - 0.999f is off by 5e-5 of itself.
-      const T rest1 = static_cast<T>(1 - config_.beta1), rest2 = static_cast<T>(1 - config_.beta2);
-      const T b2 = static_cast<T>(config_.beta2);
-      const T shrink = static_cast<T>(config_.decoupled ? 1 - rate * decay : 1.0);
-      const T l2 = static_cast<T>(config_.decoupled ? 0.0 : decay);
-      const T step_size = static_cast<T>(rate / correction1), root = static_cast<T>(1 / correction2);
-      const T eps = static_cast<T>(config_.eps);
-      T *theta = slot.parameter->value.data().data<T>(), *m = slot.exp_avg.data<T>(), *v = slot.exp_avg_sq.data<T>();
-      const T* gradient = slot.parameter->value.gradient().data<T>();
-      for (int64_t i = chunk.begin; i < chunk.end; ++i) {
-        const T g = gradient[i] + l2 * theta[i];
-        m[i] += rest1 * (g - m[i]);
-        v[i] = b2 * v[i] + rest2 * g * g;
-        theta[i] = theta[i] * shrink - step_size * m[i] / (std::sqrt(v[i]) * root + eps);
-      }
+  const AdamStep step{config_.learning_rate * schedule, 1 - std::pow(config_.beta1, t),
+                      std::sqrt(1 - std::pow(config_.beta2, t))};
+  static_assert(sizeof(AdamStep) == 3 * sizeof(uint64_t));
+  const auto words = std::bit_cast<std::array<uint64_t, 3>>(step);
+  dispatch_device(step_.device(), [&](auto context) {
+    write_words(context, reinterpret_cast<uint64_t*>(step_.data<double>()), words.data(), 3);
+  });
+}
+
+void Adam::check_gradients() const {
+  for (const Slot& slot : slots_)
+    check(slot.parameter->value.gradient().defined(), "adam", "trainable parameter ", slot.parameter->name,
+          " received no gradient; freeze it or use it in the loss");
+}
+
+void Adam::apply() {
+  check_gradients();
+  const AdamConstants constants{config_.beta1, config_.beta2, config_.eps, config_.decoupled};
+  const auto* step = reinterpret_cast<const AdamStep*>(step_.data<double>());
+  dispatch("adam", slots_[0].exp_avg, [&]<class T>(auto context, Type<T>) {
+    if constexpr (std::is_same_v<T, bf16>) {
+      fail("adam", "parameters must be float32 or float64, got ", slots_[0].exp_avg);
+    } else {
+      std::vector<AdamSlot<T>> slots;
+      for (const Slot& s : slots_)
+        slots.push_back({s.parameter->value.data().data<T>(), s.exp_avg.data<T>(), s.exp_avg_sq.data<T>(),
+                         s.parameter->value.gradient().data<T>(), s.exp_avg.numel(), s.group.learning_rate_scale,
+                         s.group.decay ? config_.weight_decay : 0});
+      adam_update<T>(context, slots, constants, step);
     }
   });
 }
 
 void Adam::step(double schedule) {
-  for (const Slot& slot : slots_)
-    check(slot.parameter->value.gradient().defined(), "adam", "trainable parameter ", slot.parameter->name,
-          " received no gradient; freeze it or use it in the loss");
-  ++steps_;
-  dispatch(slots_[0].exp_avg, [&]<class T>(CpuContext, Type<T>) { update<T>(schedule); });
+  check_gradients();  // before anything changes
+  advance(schedule);
+  apply();
+}
+
+Tensor clip_gradients(models::ParamStore& store, double max_norm) {
+  std::vector<Tensor> gradients;
+  for (const models::Parameter& p : store.parameters())
+    if (p.value.requires_grad() && p.value.gradient().defined()) gradients.push_back(p.value.gradient());
+  if (gradients.empty()) return Tensor::zeros({}, DType::f64);
+  const Tensor norm = Tensor::empty({}, DType::f64, gradients[0].device());
+  dispatch("clip", gradients[0], [&]<class T>(auto context, Type<T>) {
+    if constexpr (std::is_same_v<T, bf16>) {
+      fail("clip", "gradients must be float32 or float64, got ", gradients[0]);
+    } else {
+      std::vector<GradientSpan<T>> spans;
+      for (const Tensor& g : gradients) spans.push_back({g.data<T>(), g.numel()});
+      clip_norm<T>(context, spans, max_norm, norm.data<double>());
+    }
+  });
+  return norm;
 }
 
 double clip_gradient_norm(models::ParamStore& store, double max_norm) {
-  std::vector<Tensor> gradients;
-  std::vector<Chunk> chunks;
-  for (const models::Parameter& p : store.parameters()) {
-    if (!p.value.requires_grad() || !p.value.gradient().defined()) continue;
-    append_chunks(chunks, gradients.size(), p.value.gradient().numel());
-    gradients.push_back(p.value.gradient());
-  }
-  if (gradients.empty()) return 0;
-  double norm = 0;
-  dispatch(gradients[0], [&]<class T>(CpuContext, Type<T>) {
-    std::vector<double> squares(chunks.size());
-    const auto for_chunks = [&](auto&& f) {
-      parallel_for(static_cast<int64_t>(chunks.size()), 1, [&](int64_t first, int64_t last) {
-        for (int64_t c = first; c < last; ++c) f(static_cast<size_t>(c), chunks[static_cast<size_t>(c)]);
-      });
-    };
-    for_chunks([&](size_t index, Chunk chunk) {
-      const T* g = gradients[chunk.tensor].template data<T>();
-      double total = 0;
-#pragma omp simd reduction(+ : total)
-      for (int64_t i = chunk.begin; i < chunk.end; ++i) total += static_cast<double>(g[i]) * static_cast<double>(g[i]);
-      squares[index] = total;
-    });
-    for (const double s : squares) norm += s;  // in chunk order, whatever the thread count
-    norm = std::sqrt(norm);
-    const double factor = max_norm / (norm + 1e-6);
-    if (max_norm == 0 || !std::isfinite(norm) || factor >= 1) return;
-    for_chunks([&](size_t, Chunk chunk) {
-      T* g = gradients[chunk.tensor].template data<T>();
-      for (int64_t i = chunk.begin; i < chunk.end; ++i) g[i] *= static_cast<T>(factor);
-    });
-  });
-  return norm;
+  return clip_gradients(store, max_norm).item();
 }
 
 }  // namespace duet::train

@@ -35,6 +35,9 @@ class Adam {
   // One update with the learning rate multiplied by `schedule`. Throws Error naming a trainable parameter without
   // gradient.
   void step(double schedule = 1);
+  // The two halves of a step, for one that a device graph repeats: the numbers that change, then the update itself.
+  void advance(double schedule);
+  void apply();
 
   int64_t steps() const { return steps_; }
   const AdamConfig& config() const { return config_; }
@@ -48,12 +51,12 @@ class Adam {
     ParameterGroup group;
     Tensor exp_avg, exp_avg_sq;
   };
-  template <class T>
-  void update(double schedule);
+  void check_gradients() const;
 
   AdamConfig config_;
   std::vector<Slot> slots_;
   int64_t steps_ = 0;
+  Tensor step_;  // an AdamStep (adam_kernel.h) where the parameters are
 };
 
 // The usual rule: no decay below rank 2.
@@ -62,5 +65,7 @@ ParameterGroup default_group(const models::Parameter& parameter);
 // L2 norm over all gradients; scales them by min(1, max_norm / (norm + 1e-6)) unless max_norm is 0. Returns the norm
 // before scaling. A norm that is not finite leaves the gradients alone: the caller decides.
 double clip_gradient_norm(models::ParamStore& store, double max_norm);
+// The same without waiting for the device: the norm is a float64 scalar there.
+Tensor clip_gradients(models::ParamStore& store, double max_norm);
 
 }  // namespace duet::train

@@ -34,6 +34,7 @@ void for_each_option(Options& o, F&& f) {
   f("patience", o.patience);
   f("recompute", o.recompute);
   f("mask-probability", o.mask_probability);
+  f("dtype", o.dtype);
 }
 
 }  // namespace
@@ -86,6 +87,7 @@ void TrainOptions::validate() const {
   want(eval_every >= 0, "eval-every", eval_every, "must not be negative");
   want(patience >= 0, "patience", patience, "must not be negative");
   want(mask_probability > 0 && mask_probability < 1, "mask-probability", mask_probability, "must be in (0, 1)");
+  want(dtype == "float32" || dtype == "bfloat16", "dtype", dtype, "must be float32 or bfloat16");
   parse_schedule(schedule);
   parse_augment(augment);
 }

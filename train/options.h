@@ -34,6 +34,7 @@ struct TrainOptions {
   int64_t patience = 0;    // evaluations without improvement before stopping; 0 = never
   bool recompute = false;
   double mask_probability = 0.15;  // masked-language modelling
+  std::string dtype = "float32";   // of activations: float32 or bfloat16
 
   Json to_json() const;
   // Sets the keys present; throws Error naming an unknown key, a wrong type or an impossible value.

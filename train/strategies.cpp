@@ -111,7 +111,7 @@ Json describe_run(const StageConfig& config, const char* stage, const Json& mode
 }
 
 RunOptions run_options(const StageConfig& config, Json description, const SampleSource& source) {
-  RunOptions run{config.out, config.label, config.resume, std::move(description), {}};
+  RunOptions run{config.out, config.label, config.resume, std::move(description), {}, config.graphs};
   if (source.config().use_images)
     for (size_t i = 0; i < source.size() && run.example_images.size() < 4; ++i) try {
         run.example_images.emplace_back("example/" + source.samples()[i].id, encode_png(source.image(i)));
@@ -170,6 +170,7 @@ StageResult pretrain_classifier(const StageConfig& config, bool image) {
   models::ParamStore store(config.options.seed, DType::f32, false);
   models::Classifier model({store, ""}, model_config);
   load_encoders(store, config.from);
+  store.to(config.device);
   ClassifyTask task(store, model, config.options, split.training_samples);
   const StageResult result =
       train(task, split.training, split.validation, config.options, run_options(config, description, *split.training));
@@ -223,6 +224,7 @@ StageResult pretrain_text(const StageConfig& config, const std::string& objectiv
   models::Bert bert({store, "text_model"}, bert_config, false);
   models::MlmHead head({store, "cls.predictions"}, bert);
   load_encoders(store, config.from);
+  store.to(config.device);
   MlmTask task(store, bert, head);
   const StageResult result = train(task, split.training, split.validation, config.options,
                                    run_options(config, description, *split.training), {"cls"});
@@ -245,6 +247,7 @@ StageResult pretrain_joint(const StageConfig& config) {
   models::ParamStore store(config.options.seed, DType::f32, false);
   models::DualEncoder model({store, ""}, model_config);
   load_encoders(store, config.from);
+  store.to(config.device);
   ContrastiveTask task(store, model);
   const StageResult result =
       train(task, split.training, split.validation, config.options, run_options(config, description, *split.training),
@@ -280,6 +283,7 @@ FinetuneResult finetune(const StageConfig& config, const FinetuneParts& parts, d
   models::ParamStore store(config.options.seed, DType::f32, false);
   models::Classifier model({store, ""}, model_config);
   load_encoders(store, config.from);
+  store.to(config.device);
 
   ClassifyTask task(store, model, config.options, split.training_samples);
   Json description = describe_run(config, "finetune", model_config.to_json(), split.description);

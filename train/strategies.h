@@ -24,6 +24,8 @@ struct StageConfig {
   models::ClassifierConfig::TextPooling text_pooling = models::ClassifierConfig::TextPooling::pooler;
   double dropout = -1;  // for both encoders; negative = as the encoder's config says
   TrainOptions options;
+  Device device;
+  bool graphs = true;  // see RunOptions
   bool resume = false;
   bool keep_checkpoints = true;
   std::string command;  // as typed, for config.json

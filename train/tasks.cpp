@@ -46,12 +46,14 @@ ClassifyTask::ClassifyTask(models::ParamStore& store, models::Classifier& model,
   for (const double c : counts)
     weights.push_back(c > 0 ? static_cast<double>(training_samples.size()) / (present * c) : 0);
   class_weights_ = Tensor::from({classes}, weights).to(store.dtype());
+  class_weights_there_ = class_weights_.to(store.device());
 }
 
-Variable ClassifyTask::loss(const Batch& batch, const models::Run& run) {
+Variable ClassifyTask::loss(const Batch& given, const models::Run& run) {
+  const Batch batch = given.to(store().device());
   const Variable logits = model_(as_input(batch.images, store().dtype()), batch.text, run);
   return ops::cross_entropy(logits, batch.labels,
-                            {.label_smoothing = label_smoothing_, .class_weights = class_weights_});
+                            {.label_smoothing = label_smoothing_, .class_weights = class_weights_there_});
 }
 
 double ClassifyTask::weight(const Batch& batch) const {
@@ -69,8 +71,9 @@ ClassifyTask::Predictions ClassifyTask::predict(Loader& loader, const std::funct
     if (before_batch) before_batch();
     const Batch batch = loader.next();
     if (batch.size() == 0) continue;
-    const Variable logits = model_(as_input(batch.images, store().dtype()), batch.text, {});
-    const Tensor probabilities = ops::softmax(logits).data().to(DType::f32);
+    const Batch there = batch.to(store().device());
+    const Variable logits = model_(as_input(there.images, store().dtype()), there.text, evaluation_run());
+    const Tensor probabilities = ops::softmax(logits).data().to(DType::f32).to(Device{});
     const auto values = probabilities.values<float>();
     result.probabilities.insert(result.probabilities.end(), values.begin(), values.end());
     result.samples.insert(result.samples.end(), batch.samples.begin(), batch.samples.end());
@@ -81,7 +84,7 @@ ClassifyTask::Predictions ClassifyTask::predict(Loader& loader, const std::funct
     const auto labels = batch.labels.values<int64_t>();
     result.labels.insert(result.labels.end(), labels.begin(), labels.end());
     const auto n = static_cast<double>(batch.size());
-    result.loss += ops::cross_entropy(logits, batch.labels).data().item() * n;
+    result.loss += ops::cross_entropy(logits, there.labels).data().item() * n;
     counted += n;
   }
   if (counted > 0) result.loss /= counted;
@@ -100,7 +103,8 @@ double ClassifyTask::step_flops(const Batch& batch) const {
   return step_over_forward * encoder_flops(batch, model_.config().vision, model_.config().text);
 }
 
-Variable ContrastiveTask::loss(const Batch& batch, const models::Run& run) {
+Variable ContrastiveTask::loss(const Batch& given, const models::Run& run) {
+  const Batch batch = given.to(store().device());
   return model_.loss(model_.text_features(batch.text, run),
                      model_.image_features(as_input(batch.images, store().dtype()), run));
 }
@@ -109,13 +113,13 @@ Evaluation ContrastiveTask::evaluate(Loader& loader) {
   const NoGrad no_grad;
   double loss = 0, count = 0, hits = 0;
   for (int64_t i = 0; i < loader.batches_per_epoch(); ++i) {
-    const Batch batch = loader.next();
+    const Batch batch = loader.next().to(store().device());
     if (batch.size() == 0) continue;
-    const Variable texts = model_.text_features(batch.text, {});
-    const Variable images = model_.image_features(as_input(batch.images, store().dtype()), {});
+    const Variable texts = model_.text_features(batch.text, evaluation_run());
+    const Variable images = model_.image_features(as_input(batch.images, store().dtype()), evaluation_run());
     const auto n = static_cast<double>(batch.size());
     loss += model_.loss(texts, images).data().item() * n;
-    const Tensor logits = model_.logits_per_text(texts, images).data().to(DType::f32);
+    const Tensor logits = model_.logits_per_text(texts, images).data().to(DType::f32).to(Device{});
     for (int64_t row = 0; row < batch.size(); ++row) {
       const float* scores = logits.data<float>() + row * batch.size();
       hits += std::max_element(scores, scores + batch.size()) == scores + row;
@@ -140,7 +144,8 @@ Variable MlmTask::logits(const Batch& batch, const models::Run& run) {
 }
 
 Variable MlmTask::loss(const Batch& batch, const models::Run& run) {
-  return ops::cross_entropy(logits(batch, run), batch.labels);
+  const Batch there = batch.to(store().device());
+  return ops::cross_entropy(logits(there, run), there.labels);
 }
 
 Evaluation MlmTask::evaluate(Loader& loader) {
@@ -150,9 +155,10 @@ Evaluation MlmTask::evaluate(Loader& loader) {
     const Batch batch = loader.next();
     const int64_t n = batch.labels.numel();
     if (n == 0) continue;
-    const Variable scores = logits(batch, {});
-    loss += ops::cross_entropy(scores, batch.labels).data().item() * static_cast<double>(n);
-    const Tensor host = scores.data().to(DType::f32);
+    const Batch there = batch.to(store().device());
+    const Variable scores = logits(there, evaluation_run());
+    loss += ops::cross_entropy(scores, there.labels).data().item() * static_cast<double>(n);
+    const Tensor host = scores.data().to(DType::f32).to(Device{});
     for (int64_t row = 0; row < n; ++row) {
       const float* first = host.data<float>() + row * host.dim(1);
       hits += std::max_element(first, first + host.dim(1)) - first == batch.labels.data<int64_t>()[row];

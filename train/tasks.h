@@ -33,9 +33,14 @@ class Task {
   virtual void after_step() {}
 
   models::ParamStore& store() { return store_; }
+  // Activations in bfloat16, in training and evaluation.
+  void set_bfloat16(bool on) { bfloat16_ = on; }
+  models::Run evaluation_run() const { return {.bfloat16 = bfloat16_}; }
+  models::Run training_run(RandomKey random, bool recompute) const { return {true, random, recompute, bfloat16_}; }
 
  private:
   models::ParamStore& store_;
+  bool bfloat16_ = false;
 };
 
 // Cross entropy over labels, for classifiers of any combination of parts.
@@ -61,7 +66,7 @@ class ClassifyTask : public Task {
  private:
   models::Classifier& model_;
   double label_smoothing_;
-  Tensor class_weights_;
+  Tensor class_weights_, class_weights_there_;  // on the CPU, and where the parameters are
 };
 
 // Symmetric InfoNCE over the image-text pairs of each batch.
@@ -89,7 +94,7 @@ class MlmTask : public Task {
   double step_flops(const Batch& batch) const override;
 
  private:
-  Variable logits(const Batch& batch, const models::Run& run);
+  Variable logits(const Batch& batch, const models::Run& run);  // a batch on the device
 
   models::Bert& bert_;
   models::MlmHead& head_;

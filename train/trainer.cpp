@@ -16,9 +16,11 @@
 #include "duet/core/memory.h"
 #include "duet/ops/elementwise.h"
 #include "duet/train/checkpoint.h"
+#include "duet/train/device_batches.h"
 #include "duet/train/interrupt.h"
 #include "duet/train/progress.h"
 #include "duet/train/tensorboard.h"
+#include "duet/train/training_step.h"
 
 namespace duet::train {
 namespace {
@@ -69,7 +71,12 @@ class Run {
                   group.learning_rate_scale = options.head_lr / options.lr;
                 return group;
               }),
+        training_step_(
+            task, adam_,
+            {.seed = options.seed, .clip = options.clip, .recompute = options.recompute, .graphs = run.graphs}),
+        device_batches_(task.store().device()),
         checkpoints_(run.directory + "/checkpoints") {
+    task.set_bfloat16(options.dtype == "bfloat16");
     const auto samples = static_cast<int64_t>(training_->size());
     const int64_t step_samples = options.batch * options.accumulate;
     steps_per_epoch_ = (samples + step_samples - 1) / step_samples;
@@ -89,7 +96,14 @@ class Run {
   void resume();
   void save();
   void evaluate(Progress& progress);
-  std::optional<double> step(Loader& loader);
+  // A batch of the loader: its micro-batches, and the first of them on the device.
+  struct Prepared {
+    Batch batch;
+    std::vector<Batch> parts;
+    Batch first;
+  };
+  Prepared prepare(Loader& loader);
+  std::optional<double> step(Loader& loader, bool last);
   void finish_epoch(const std::vector<std::string>& skipped);
   void use_best();
   NamedTensors tensors() const;
@@ -101,6 +115,9 @@ class Run {
   const TrainOptions& options_;
   const RunOptions& run_;
   Adam adam_;
+  TrainingStep training_step_;
+  DeviceBatches device_batches_;
+  std::optional<Prepared> next_;
   CheckpointDirectory checkpoints_;
   Schedule schedule_;
   int64_t steps_per_epoch_, total_steps_, eval_every_;
@@ -205,36 +222,63 @@ void Run::resume() {
   if (result_.steps > 0) tensorboard_->session_start(result_.steps + 1);
 }
 
+Run::Prepared Run::prepare(Loader& loader) {
+  Prepared prepared{loader.next(), {}, {}};
+  if (prepared.batch.size() == 0) return prepared;
+  prepared.parts = split_batch(prepared.batch, options_.batch);
+  prepared.first = device_batches_.upload(prepared.parts[0]);
+  return prepared;
+}
+
 // One optimizer step: micro-batches, each loss weighted by its share, so that they add up to the full batch's mean.
 // Returns it, or nothing when there is nothing to learn from: every sample was bad and skipped, or no token masked.
-std::optional<double> Run::step(Loader& loader) {
+std::optional<double> Run::step(Loader& loader, bool last) {
   gradient_norm_ = 0;
-  const Batch batch = loader.next();
-  if (batch.size() == 0) return std::nullopt;
-  const std::vector<Batch> parts = split_batch(batch, options_.batch);
+  const Prepared now = next_ ? std::move(*next_) : prepare(loader);
+  next_.reset();
+  if (now.batch.size() == 0) return std::nullopt;
   double total_weight = 0, loss_sum = 0;
-  for (const Batch& part : parts) total_weight += task_.weight(part);
+  for (const Batch& part : now.parts) total_weight += task_.weight(part);
   task_.store().clear_gradients();
   if (total_weight == 0) return std::nullopt;
-  const RandomKey key = RandomKey{options_.seed, 2}.child(static_cast<uint64_t>(result_.steps));
-  for (size_t i = 0; i < parts.size(); ++i) {
-    const double share = task_.weight(parts[i]) / total_weight;
-    if (share == 0) continue;
-    const Variable loss = task_.loss(parts[i], {true, key.child(i), options_.recompute});
-    const double value = loss.data().item();
+  std::vector<std::pair<Tensor, double>> losses;
+  Tensor norm;
+  if (now.parts.size() == 1) {
+    const StepOutcome outcome = training_step_.run(now.first, result_.steps, schedule_.at(result_.steps));
+    device_batches_.used();
+    losses.emplace_back(outcome.loss, 1);
+    norm = outcome.norm;
+    result_.flops += task_.step_flops(now.parts[0]);
+  } else {
+    for (size_t i = 0; i < now.parts.size(); ++i) {
+      const double share = task_.weight(now.parts[i]) / total_weight;
+      if (share == 0) continue;
+      const Batch part = i == 0 ? now.first : device_batches_.upload(now.parts[i]);
+      const Variable loss =
+          task_.loss(part, task_.training_run(training_step_.key(result_.steps, i), options_.recompute));
+      backward(ops::scale(loss, share));
+      device_batches_.used();
+      losses.emplace_back(loss.data(), share);
+      result_.flops += task_.step_flops(now.parts[i]);
+    }
+    norm = clip_gradients(task_.store(), options_.clip);
+    adam_.step(schedule_.at(result_.steps));
+  }
+  // While a GPU works, the next batch is decoded and sent. Only then is it waited for. Parameters that a bad gradient
+  // spoiled are not saved: the checks end the run.
+  if (!last && task_.store().device().kind == DeviceKind::cuda) next_ = prepare(loader);
+  for (const auto& [loss, share] : losses) {
+    const double value = loss.item();
     check(std::isfinite(value), "train", "the loss became ", value, " at step ", result_.steps + 1,
           "; try a smaller --lr, a longer --warmup or --clip 1");
-    backward(parts.size() == 1 ? loss : ops::scale(loss, share));
     loss_sum += value * share;
-    result_.flops += task_.step_flops(parts[i]);
   }
-  gradient_norm_ = clip_gradient_norm(task_.store(), options_.clip);
+  gradient_norm_ = norm.item();
   check(std::isfinite(gradient_norm_), "train", "the gradient became ", gradient_norm_, " at step ", result_.steps + 1,
         "; try a smaller --lr or a longer --warmup");
-  adam_.step(schedule_.at(result_.steps));
   task_.store().clear_gradients();
   task_.after_step();
-  result_.samples_seen += batch.size();
+  result_.samples_seen += now.batch.size();
   epoch_loss_ += loss_sum * total_weight;
   epoch_weight_ += total_weight;
   return loss_sum;
@@ -316,7 +360,7 @@ StageResult Run::go() {
   while (result_.steps < total_steps_ && !result_.stopped_early) {
     const int64_t seen = result_.samples_seen;
     const double rate = schedule_.at(result_.steps);
-    const std::optional<double> loss = step(loader);
+    const std::optional<double> loss = step(loader, result_.steps + 1 == total_steps_);
     ++result_.steps;
     metrics_->write(
         {{"step", result_.steps},

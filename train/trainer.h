@@ -29,6 +29,7 @@ struct RunOptions {
   bool resume = false;    // continue from the newest good checkpoint, if there is one
   Json config;            // everything needed to repeat the run; written to config.json
   std::vector<std::pair<std::string, std::string>> example_images;  // caption and PNG, for TensorBoard
+  bool graphs = true;                                               // on a GPU: record steps and repeat them
 };
 
 // Trains the task's parameters, but for those that --freeze names, and leaves them at the best validation result (at

@@ -91,11 +91,13 @@ TEST(BenchStep, NamesWhatIsSupported) {
     EXPECT_NE(run.err.find(message), std::string::npos) << run.err;
     EXPECT_EQ(run.out, "");
   };
-  expect_usage("--dtype bfloat16", "--dtype bfloat16 is not available for training in this build; float32 is");
+  expect_usage("--dtype bfloat16", "--dtype bfloat16 is not available on cpu; use float32");
   expect_usage("--size huge", "{mini,tiny,base}");
   expect_usage("--size mini --seq 65", "--seq 65: size mini takes 1 to 64 tokens");
   expect_usage("--batch 0", "--batch 0");
-  expect_usage("--device cuda", "no CUDA backend");
+  const auto missing = run_duet("bench step --device cuda:63");  // no such device anywhere, or no backend
+  EXPECT_EQ(missing.status, 1);
+  EXPECT_NE(missing.err.find("duet: ["), std::string::npos) << missing.err;
   EXPECT_EQ(run_duet("bench").status, 2);
   EXPECT_EQ(run_duet("bench step --batch many").status, 2);
 }

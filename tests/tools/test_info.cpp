@@ -24,7 +24,8 @@ TEST(Info, JsonNamesDeviceLibrariesAndBuild) {
   EXPECT_EQ(info["libraries"]["onednn"], onednn_version());
   for (const char* library : {"onednn", "eigen", "libpng", "libjpeg", "zlib", "nlohmann_json"})
     EXPECT_NE(info["libraries"][library].get<std::string>().find('.'), std::string::npos) << library;
-  EXPECT_FALSE(info["build"]["cuda"].get<bool>());
+  EXPECT_EQ(info["build"]["cuda"].get<bool>(), cuda_built);
+  EXPECT_EQ(info["cuda"].is_null(), info["devices"].size() > 1);  // else it says why there is no GPU
   EXPECT_FALSE(info["build"]["mpi"].get<bool>());
   EXPECT_NE(info["build"]["type"], "");
 }
@@ -34,7 +35,7 @@ TEST(Info, LinesCarryTheSameValues) {
   ASSERT_EQ(run.status, 0) << run.err;
   for (const std::string& line :
        {"device          cpu: " + cpu_name() + "\n", "onednn          " + onednn_version() + "\n",
-        std::string("cuda            not in this build\n")})
+        std::string(cuda_built ? "cuda" : "cuda            not in this build\n")})
     EXPECT_NE(run.out.find(line), std::string::npos) << run.out;
   EXPECT_EQ(run_duet("--version").out, run.out.substr(0, 4) + " " + run.out.substr(16, run.out.find('\n') - 15));
 }

@@ -38,7 +38,8 @@ TEST(TrainOptions, RoundTripsEveryOption) {
                      {"eval-every", 6},
                      {"patience", 7},
                      {"recompute", true},
-                     {"mask-probability", 0.2}};
+                     {"mask-probability", 0.2},
+                     {"dtype", "bfloat16"}};
   const Json defaults = TrainOptions().to_json();
   EXPECT_EQ(changed.size(), defaults.size());
   for (const auto& [key, value] : changed.items()) EXPECT_NE(defaults.at(key), value) << key;

@@ -10,6 +10,7 @@
 #include "duet/core/parallel.h"
 #include "duet/core/safetensors.h"
 #include "duet/models/hub.h"
+#include "duet/tests/device.h"
 #include "duet/tests/train/tiny_data.h"
 #include "duet/train/interrupt.h"
 
@@ -39,6 +40,7 @@ class Strategies : public ::testing::Test {
     s.options.batch = 8;
     s.options.workers = 0;
     s.options.lr = 5e-3;
+    s.device = testing::device();
     return s;
   }
   // One step that leaves every parameter as it starts.
@@ -238,6 +240,7 @@ TEST_F(Strategies, TheSavedModelGivesTheReportedTestResult) {
   const FinetuneResult result = finetune(s, {});
   const LoadedClassifier loaded = load_classifier(directory_ / "run/model");
   EXPECT_EQ(loaded.config.head_dropout, 0.1);
+  loaded.store->to(testing::device());
   InputConfig input = loaded.processors.input;
   input.use_labels = true;
   const Dataset dataset = Dataset::open(data());
