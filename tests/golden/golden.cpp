@@ -33,8 +33,9 @@ models::TextInput Fixture::text() const {
   return {input("input_ids"), input("token_type_ids"), input("attention_mask").to(DType::u8)};
 }
 
-void expect_close(const Tensor& actual, const Tensor& expected, double tolerance, const std::string& what,
+void expect_close(const Tensor& given, const Tensor& expected, double tolerance, const std::string& what,
                   double scale) {
+  const Tensor actual = given.to(Device{});
   ASSERT_EQ(text(actual.shape()), text(expected.shape())) << what;
   double worst = 0, largest = 0;
   int64_t where = 0;
@@ -57,6 +58,7 @@ void load_weights(models::ParamStore& store, const Fixture& fixture) {
   EXPECT_EQ(report.missing, std::vector<std::string>());
   EXPECT_EQ(report.unexpected, std::vector<std::string>());
   EXPECT_EQ(report.loaded.size(), store.parameters().size());
+  store.to(testing::device());
 }
 
 namespace {

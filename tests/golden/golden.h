@@ -8,6 +8,7 @@
 #include "duet/core/safetensors.h"
 #include "duet/models/bert.h"
 #include "duet/models/param_store.h"
+#include "duet/tests/device.h"
 
 // Comparison of whole models with fixtures/NAME, which make_fixtures.py made from PyTorch and Hugging Face
 // Transformers: config.json and model.safetensors as they write them, expected.safetensors with inputs and results.
@@ -21,7 +22,8 @@ class Fixture {
   const Json& config() const { return config_; }
   const Json& settings() const { return settings_; }  // of the training steps
   const SafetensorsFile& expected() const { return expected_; }
-  Tensor input(const std::string& name) const { return expected_.load("input." + name); }
+  // On the device under test.
+  Tensor input(const std::string& name) const { return expected_.load("input." + name).to(testing::device()); }
   Variable images(DType dtype) const { return Variable(input("pixel_values").to(dtype)); }
   models::TextInput text() const;  // ids, type ids and the padding mask
 
@@ -38,7 +40,8 @@ using Outputs = std::map<std::string, Variable>;
 void expect_close(const Tensor& actual, const Tensor& expected, double tolerance, const std::string& what,
                   double scale = 0);
 
-// Loads the fixture's weights by Hugging Face key; none may be missing or left over.
+// Loads the fixture's weights by Hugging Face key; none may be missing or left over. Moves them to the device under
+// test.
 void load_weights(models::ParamStore& store, const Fixture& fixture);
 
 // Compares all outputs, all gradients by Hugging Face key, and the losses and gradient norms of AdamW steps with

@@ -1,0 +1,33 @@
+// What tests may ask of the emulated devices.
+//
+// DUET_EMULATED_DEVICES      number of devices (default 2)
+// DUET_EMULATED_MEMORY_MIB   memory of each (default 8192)
+// DUET_EMULATED_DEFER=1      runs work as late as allowed, when something waits for it, instead of at once
+// DUET_EMULATED_PROTECT=0    lets the host touch device memory unpunished (saves two system calls per launch)
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace duet::emulation {
+
+// The first fault since the last call ("" if none): what went wrong, in which kernel, block and thread. Calling it also
+// repairs the device: until then every CUDA call returns the fault's error code, as on real hardware. A fault that
+// nobody takes is printed when the process ends, which then exits with status 1.
+std::string take_error();
+
+// Whether a host access to device memory ends the process with a message.
+void set_host_protection(bool on);
+
+// Whether streams run their work only when something waits for it. Then a program that reads a result too early, or
+// overwrites the source of a copy, gets wrong numbers, and faults appear at the wait.
+void set_deferred(bool on);
+
+struct Statistics {
+  uint64_t launches = 0, threads = 0, operations = 0;  // operations: launches, copies, fills and matrix products
+  uint64_t allocations = 0;                            // device allocations now alive
+  uint64_t bytes = 0;                                  // their size
+};
+Statistics statistics();
+
+}  // namespace duet::emulation
