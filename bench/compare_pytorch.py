@@ -6,10 +6,18 @@ forward, cross entropy, backward, clip to norm 1, AdamW; float32, eager. Alterna
 over both sides. Needs torch in the Python that runs this file, and transformers for --model transformers.
 
     python bench/compare_pytorch.py --duet build/release/duet --size mini --batch 32 --seq 24
+
+On a GPU (--device cuda) PyTorch uses its fused AdamW and, with --dtype bfloat16, autocast, as parameters stay float32 in
+duet too; float32 means float32, without TF32. A step ends when loss and gradient norm have reached the CPU. --compile
+times torch.compile instead of eager mode; compilation falls into the warm-up.
+
+    python bench/compare_pytorch.py --duet build/cuda/duet --device cuda --dtype bfloat16 --size base --batch 256 --seq 128 \\
+        --dropout 0 --model plain --compile
 """
 import argparse
 import importlib.util
 import json
+import math
 import os
 import resource
 import statistics
@@ -147,37 +155,66 @@ def torch_step(args):
 
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    gpu = device.type == "cuda"
     size = SIZES[args.size]
     dropout = DROPOUT if args.dropout < 0 else {"vision": args.dropout, "text": args.dropout}
     model = (transformers_model if args.model == "transformers" else plain_model)(size, dropout)
-    model.train()
+    model.train().to(device)
+    parameters = sum(p.numel() for p in model.parameters())
     groups = [
         {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": 0.01},
         {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=1e-3, fused=True if args.fused_adamw else None)
-    images = torch.rand(args.batch, 3, size["image"], size["image"]) * 2 - 1
-    ids = torch.randint(1, VOCABULARY, (args.batch, args.seq))
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, fused=True if args.fused_adamw or gpu else None)
+    images = (torch.rand(args.batch, 3, size["image"], size["image"]) * 2 - 1).to(device)
+    ids = torch.randint(1, VOCABULARY, (args.batch, args.seq)).to(device)
     mask = torch.ones_like(ids)
-    labels = torch.randint(0, LABELS, (args.batch,))
-    seconds = []
-    for _ in range(args.warmup_steps + args.steps):
+    labels = torch.randint(0, LABELS, (args.batch,)).to(device)
+    if gpu:
+        # Both have switches of their own, with different defaults.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=args.dtype == "bfloat16")
+    compute = torch.compile(model) if args.compile else model
+
+    def step(wait=None):
+        """Seconds until the end of forward, backward and the whole; `wait` ends each part, which a real step does not."""
         start = time.perf_counter()
-        loss = torch.nn.functional.cross_entropy(model(images, ids, mask), labels)
-        loss.item()
+        with autocast:
+            loss = torch.nn.functional.cross_entropy(compute(images, ids, mask).float(), labels)
+        if not gpu:
+            loss.item()
+        if wait:
+            wait()
+        forward = time.perf_counter()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        if wait:
+            wait()
+        backward = time.perf_counter()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        seconds.append(time.perf_counter() - start)
-    step = statistics.median(seconds[args.warmup_steps :])
+        if gpu and not (math.isfinite(loss.item()) and math.isfinite(norm.item())):  # waits for the GPU, as duet does
+            sys.exit("compare_pytorch: loss or gradient norm is not finite")
+        end = time.perf_counter()
+        return forward - start, backward - forward, end - backward, end - start
+
+    for _ in range(args.warmup_steps):
+        step()
+    seconds = [step()[3] for _ in range(args.steps)]
+    median = statistics.median(seconds)
     result = {
-        "step_seconds": step,
-        "samples_per_second": args.batch / step,
+        "step_seconds": median,
+        "samples_per_second": args.batch / median,
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": parameters,
         "torch": torch.__version__,
     }
+    if gpu:
+        result["peak_device_bytes"] = torch.cuda.max_memory_allocated(device)
+        parts = [step(lambda: torch.cuda.synchronize(device)) for _ in range(args.steps)]
+        for i, name in enumerate(("forward_seconds", "backward_seconds", "optimizer_seconds")):
+            result[name] = statistics.median(p[i] for p in parts)
     print(json.dumps(result))
 
 
@@ -186,6 +223,12 @@ def run(command, environment):
     if done.returncode != 0:
         sys.exit(f"compare_pytorch: {' '.join(command)} failed:\n{done.stderr}")
     return json.loads(done.stdout)
+
+
+def cuda_of_torch():
+    # In another process, as a context here would keep memory of the GPU for nothing.
+    probe = [sys.executable, "-c", "import sys, torch; sys.exit(not torch.cuda.is_available())"]
+    return subprocess.run(probe, capture_output=True).returncode == 0
 
 
 def summary(runs, key):
@@ -200,13 +243,15 @@ def compare(args):
         sys.exit(f"compare_pytorch: {sys.executable} has no transformers; install it or pass --model plain")
     if not Path(args.duet).exists():
         sys.exit(f"compare_pytorch: there is no {args.duet}; build it or pass --duet FILE")
+    if args.device != "cpu" and not cuda_of_torch():
+        sys.exit(f"compare_pytorch: the torch of {sys.executable} sees no CUDA device")
     common = [f"--{name.replace('_', '-')}={getattr(args, name)}"
-              for name in ("size", "batch", "seq", "threads", "steps", "warmup_steps", "dropout")]
+              for name in ("size", "batch", "seq", "threads", "steps", "warmup_steps", "dropout", "device", "dtype")]
     sides = {
         "duet": ([args.duet, "bench", "step", "--json", *common], dict(os.environ)),
         "torch": (
             [sys.executable, __file__, "--worker", f"--model={args.model}", *common]
-            + (["--fused-adamw"] if args.fused_adamw else []),
+            + [f"--{name.replace('_', '-')}" for name in ("fused_adamw", "compile") if getattr(args, name)],
             # A setting for OpenBLAS on new processors; torch must choose for itself.
             {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"},
         ),
@@ -229,23 +274,30 @@ def compare(args):
         "threads": args.threads,
         "rounds": args.rounds,
         "model": args.model,
+        "device": args.device,
+        "dtype": args.dtype,
+        "mode": "compiled" if args.compile else "eager",
         "torch_version": runs["torch"][0]["torch"],
         "torch_over_duet": {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)},
     }
     for name in sides:
-        result[name] = {key: summary(runs[name], key)
-                        for key in ("step_seconds", "samples_per_second", "peak_rss_bytes")}
+        keys = ["step_seconds", "samples_per_second", "peak_rss_bytes"]
+        if args.device != "cpu":
+            keys += ["forward_seconds", "backward_seconds", "optimizer_seconds", "peak_device_bytes"]
+        result[name] = {key: summary(runs[name], key) for key in keys}
     if args.json:
         print(json.dumps(result))
         return
-    print(f"{args.size}, batch {args.batch}, {args.seq} tokens, {args.threads} threads, {args.rounds} rounds; "
-          f"torch {result['torch_version']}, {args.model} model")
-    print(f"{'':8}{'step ms (low-high)':>28}{'samples/s':>12}{'peak RSS MiB':>14}")
+    memory = "peak_rss_bytes" if args.device == "cpu" else "peak_device_bytes"
+    where = f"{args.threads} threads" if args.device == "cpu" else f"{args.device} {args.dtype}"
+    print(f"{args.size}, batch {args.batch}, {args.seq} tokens, {where}, {args.rounds} rounds; "
+          f"torch {result['torch_version']}, {args.model} model{', compiled' if args.compile else ''}")
+    print(f"{'':8}{'step ms (low-high)':>28}{'samples/s':>12}{'peak RSS MiB' if args.device == 'cpu' else 'peak GPU MiB':>14}")
     for name in sides:
         ms = {k: 1e3 * v for k, v in result[name]["step_seconds"].items()}
         times = f"{ms['median']:.1f} ({ms['low']:.1f}-{ms['high']:.1f})"
         print(f"{name:8}{times:>28}{result[name]['samples_per_second']['median']:>12.1f}"
-              f"{result[name]['peak_rss_bytes']['median'] / 2**20:>14.0f}")
+              f"{result[name][memory]['median'] / 2**20:>14.0f}")
     r = result["torch_over_duet"]
     print(f"torch / duet step time: {r['median']:.2f} ({r['low']:.2f}-{r['high']:.2f}); above 1 duet is faster")
 
@@ -264,10 +316,16 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", choices=("transformers", "plain"), default="transformers",
                         help="Hugging Face's classes, or a bare torch module")
-    parser.add_argument("--fused-adamw", action="store_true", help="torch's fused AdamW instead of its default")
+    parser.add_argument("--fused-adamw", action="store_true",
+                        help="torch's fused AdamW instead of its default; on a GPU it is always used")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:INDEX, on both sides")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="bfloat16 needs a GPU")
+    parser.add_argument("--compile", action="store_true", help="time torch.compile instead of eager mode")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.device == "cpu" and args.dtype != "float32":
+        parser.error("on the CPU duet computes in float32 only; --dtype bfloat16 needs --device cuda")
     torch_step(args) if args.worker else compare(args)
 
 
