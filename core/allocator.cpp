@@ -40,13 +40,14 @@ void* CachingAllocator::allocate(size_t bytes) {
     blocks.pop_back();
   } else {
     block = source_.take(size, index_);
-    if (block == nullptr) {
+    if (block == nullptr && trims_) {
       free_cached();  // blocks of other sizes may be what is missing
       block = source_.take(size, index_);
     }
     check(block != nullptr, "allocator", "out of ", source_.name, " memory: ", size, " bytes wanted",
           *OpScope::current() ? text(" by ", OpScope::current()) : "", ", ", stats_.in_use_bytes, " bytes in use and ",
-          stats_.reserved_bytes - stats_.in_use_bytes, " cached; try a smaller --batch or --accumulate");
+          stats_.reserved_bytes - stats_.in_use_bytes,
+          " cached; try a smaller --batch, --recompute, or on a GPU --no-graphs");
     ++stats_.system_allocations;
     stats_.reserved_bytes += static_cast<int64_t>(size);
   }
@@ -69,7 +70,7 @@ void CachingAllocator::release(void* block, size_t bytes) {
 
 void CachingAllocator::trim() {
   const std::lock_guard lock(mutex_);
-  free_cached();
+  if (trims_) free_cached();
 }
 
 void CachingAllocator::close() {
@@ -87,7 +88,7 @@ void CachingAllocator::free_cached() {
 }
 
 CachingAllocator::~CachingAllocator() {
-  trim();
+  close();
 }
 
 AllocatorStats CachingAllocator::stats() const {

@@ -27,7 +27,10 @@ struct MemorySource {
 // from the system must be zeroed and faulted in. Blocks are 64-byte aligned. Thread-safe.
 class CachingAllocator {
  public:
-  explicit CachingAllocator(MemorySource source, int index = 0) : source_(source), index_(index) {}
+  // With `trims` false blocks are never given back before close(): somebody may use them without holding them, as a
+  // recorded graph does.
+  explicit CachingAllocator(MemorySource source, int index = 0, bool trims = true)
+      : source_(source), index_(index), trims_(trims) {}
   ~CachingAllocator();
   void* allocate(size_t bytes);  // throws Error when the system has no memory left, even without the cache
   void release(void* block, size_t bytes);
@@ -43,6 +46,7 @@ class CachingAllocator {
 
   MemorySource source_;
   int index_;
+  bool trims_;
   bool closed_ = false;
   mutable std::mutex mutex_;
   std::map<size_t, std::vector<void*>> cached_;

@@ -23,12 +23,16 @@ void copy_bytes(CudaContext context, void* to, const void* from, size_t bytes, b
 void write_words(CpuContext, uint64_t* to, const uint64_t* words, int count);
 void write_words(CudaContext, uint64_t* to, const uint64_t* words, int count);
 
-// Work of the device that is repeated without the host code that asked for it. The work's tensors keep their memory
-// until the graph is destroyed, so that what is in them after `launch` can be read.
+// Memory for recorded work. Graphs that never run side by side share a pool: each uses again what the others left.
+std::shared_ptr<CachingAllocator> make_graph_pool(CudaContext context);
+
+// Work of the device that is repeated without the host code that asked for it. The work's tensors come from the pool
+// and keep their memory as long as somebody holds them, so that what is in them after `launch` can be read.
 class DeviceGraph {
  public:
   // Calls `work`, which must not wait for the device or read from it, and records what it asks for instead of doing it.
-  static std::unique_ptr<DeviceGraph> record(CudaContext context, const std::function<void()>& work);
+  static std::unique_ptr<DeviceGraph> record(CudaContext context, std::shared_ptr<CachingAllocator> pool,
+                                             const std::function<void()>& work);
   virtual ~DeviceGraph() = default;
   virtual void launch() = 0;
 };

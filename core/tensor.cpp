@@ -23,6 +23,9 @@ namespace {
 void copy(const Device& to_device, void* to, const Device& from_device, const void* from, size_t bytes) {
   if constexpr (cuda_built) {
     const Device& there = to_device.kind == DeviceKind::cuda ? to_device : from_device;
+    // Another GPU's kernels are in no order with this one's.
+    if (from_device.kind == DeviceKind::cuda && to_device.kind == DeviceKind::cuda && from_device != to_device)
+      synchronize(from_device);
     if (there.kind == DeviceKind::cuda)
       return copy_bytes(CudaContext{there.index}, to, from, bytes, to_device.kind == DeviceKind::cpu,
                         from_device.kind == DeviceKind::cpu);

@@ -29,7 +29,8 @@ void* take(size_t bytes, int index) {
 
 void give_back(void* block, int index) {
   // Work that still uses the block may be under way; cudaFree waits for it.
-  if (cudaSetDevice(index) == cudaSuccess) cudaFree(block);
+  const UseDevice use(index);
+  if (use.usable()) cudaFree(block);
 }
 
 struct Pool {

@@ -108,7 +108,8 @@ void require(CudaContext context) {
 }
 
 DeviceInformation describe(CudaContext context) {
-  cuda::context_of(context);
+  require(context);
+  const cuda::UseDevice use(context.index);
   DeviceInformation information;
   cudaDeviceProp properties{};
   cuda::check_cuda(cudaGetDeviceProperties(&properties, context.index), "cudaGetDeviceProperties");

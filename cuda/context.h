@@ -64,6 +64,23 @@ class UsePool {
   UsePool(const UsePool&) = delete;
   UsePool& operator=(const UsePool&) = delete;
 };
+// Makes a device the thread's current one while it lives.
+class UseDevice {
+ public:
+  explicit UseDevice(int index) {
+    usable_ = cudaGetDevice(&before_) == cudaSuccess && cudaSetDevice(index) == cudaSuccess;
+  }
+  ~UseDevice() {
+    if (usable_) cudaSetDevice(before_);
+  }
+  UseDevice(const UseDevice&) = delete;
+  UseDevice& operator=(const UseDevice&) = delete;
+  bool usable() const { return usable_; }
+
+ private:
+  int before_ = 0;
+  bool usable_ = false;
+};
 bool recording();  // whether this thread is recording a graph
 MemorySource device_memory();
 

@@ -88,8 +88,11 @@ const CudnnAttention::Plans& CudnnAttention::plans(const AttentionProblem& probl
       void* memory = nullptr;
       check_cuda(cudaMalloc(&memory, bytes), text("allocating the lengths of ", describe(problem)));
       plans.full_lengths.reset(static_cast<int32_t*>(memory));
-      check_cuda(cudaMemcpy(memory, full.data(), bytes, cudaMemcpyHostToDevice),
+      cudaStream_t stream = nullptr;
+      check_cudnn(cudnnGetStream(handle_, &stream), text("asking for the stream of ", describe(problem)));
+      check_cuda(cudaMemcpyAsync(memory, full.data(), bytes, cudaMemcpyHostToDevice, stream),
                  text("copying the lengths of ", describe(problem)));
+      check_cuda(cudaStreamSynchronize(stream), text("copying the lengths of ", describe(problem)));
     }
   }
   return plans_.emplace(problem, std::move(plans)).first->second;

@@ -157,6 +157,7 @@ bool multiply(CudaContext which, int64_t batch, int64_t m, int64_t n, int64_t k,
 template <class T>
 bool gemm_add_bias(CudaContext context, int64_t m, int64_t out, int64_t in, const T* x, const T* w, const T* bias,
                    T* z) {
+  if (m == 0 || out == 0) return true;
   if (bias != nullptr && in > 0 &&
       multiply<T, T>(context, 1, m, out, in, 1.0f, {x, in}, 0, {w, in, true}, 0, 0.0f, {z, out}, 0, bias))
     return true;

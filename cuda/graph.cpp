@@ -7,11 +7,10 @@ namespace {
 
 class Graph : public DeviceGraph {
  public:
-  explicit Graph(Context& context) : context_(context), pool_(new CachingAllocator(device_memory(), context.index)) {}
+  Graph(Context& context, std::shared_ptr<CachingAllocator> pool) : context_(context), pool_(std::move(pool)) {}
   ~Graph() override {
     cudaStreamSynchronize(context_.stream);
     if (executable_ != nullptr) cudaGraphExecDestroy(executable_);
-    pool_->close();  // not deleted: tensors may still hold blocks of it
   }
 
   void record(const std::function<void()>& work) {
@@ -40,15 +39,24 @@ class Graph : public DeviceGraph {
 
  private:
   Context& context_;
-  CachingAllocator* pool_;
+  std::shared_ptr<CachingAllocator> pool_;  // keeps the blocks that the graph uses
   cudaGraphExec_t executable_ = nullptr;
 };
 
 }  // namespace
 }  // namespace cuda
 
-std::unique_ptr<DeviceGraph> DeviceGraph::record(CudaContext which, const std::function<void()>& work) {
-  auto graph = std::make_unique<cuda::Graph>(cuda::context_of(which));
+std::shared_ptr<CachingAllocator> make_graph_pool(CudaContext which) {
+  // Closed and not deleted: tensors may still hold blocks of it.
+  return {new CachingAllocator(cuda::device_memory(), which.index, false),
+          [](CachingAllocator* pool) { pool->close(); }};
+}
+
+std::unique_ptr<DeviceGraph> DeviceGraph::record(CudaContext which, std::shared_ptr<CachingAllocator> pool,
+                                                 const std::function<void()>& work) {
+  // What steps outside of graphs have used is cached for the next of them; now the pool needs it more.
+  allocator(which).trim();
+  auto graph = std::make_unique<cuda::Graph>(cuda::context_of(which), std::move(pool));
   graph->record(work);
   return graph;
 }

@@ -9,6 +9,7 @@
 #include "duet/autograd/grad_mode.h"
 #include "duet/core/backend.h"
 #include "duet/core/memory.h"
+#include "duet/core/op_scope.h"
 #include "duet/core/parallel.h"
 #include "duet/ops/matmul.h"
 #include "duet/tools/arguments.h"
@@ -95,12 +96,19 @@ struct StepRunner {
   StepTimes in_phases(int64_t step, RandomKey key) const {
     const Device device = task.store().device();
     const train::Stopwatch watch;
-    const Variable loss = task.loss(batch, task.training_run(key, recompute));
+    const Variable loss = [&] {
+      const OpScope scope("forward");
+      return task.loss(batch, task.training_run(key, recompute));
+    }();
     synchronize(device);
     const double forward = watch.seconds();
-    backward(loss);
+    {
+      const OpScope scope("backward");
+      backward(loss);
+    }
     synchronize(device);
     const double backward_pass = watch.seconds();
+    const OpScope scope("optimizer");
     const Tensor norm = train::clip_gradients(task.store(), options.clip);
     adam.step();
     task.store().clear_gradients();

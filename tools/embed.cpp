@@ -136,8 +136,7 @@ class TensorFile : public Sink {
 class Embedder {
  public:
   Embedder(const std::string& directory, bool image, int64_t max_length, const DeviceOption& device)
-      : processors_(train::Processors::load(directory)), bfloat16_(device.bfloat16()) {
-    const Device there = device.get();
+      : there_(device.get()), processors_(train::Processors::load(directory)), bfloat16_(device.bfloat16()) {
     const Json config = models::read_model_config(directory);
     const Json part = models::encoder_config(config, image);
     check(!part.is_null(), "embed", directory, " holds a model of type \"",
@@ -166,7 +165,7 @@ class Embedder {
                           models::DualEncoderConfig::from_json(config).projection_dim, models::Init::constant(0),
                           false);
     load(directory);
-    store_.to(there);
+    store_.to(there_);
   }
 
   const train::Processors& processors() const { return processors_; }
@@ -195,6 +194,7 @@ class Embedder {
       std::cerr << "note: the model has no pooler; pooled is the first token of the last hidden state\n";
   }
 
+  Device there_;
   train::Processors processors_;
   models::ParamStore store_{0, DType::f32, false};
   std::optional<models::Vit> vit_;

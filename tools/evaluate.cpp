@@ -18,6 +18,7 @@ struct EvaluateCommand {
 };
 
 void run_evaluate(const EvaluateCommand& c) {
+  const Device device = c.device.get();
   const std::string model = models::find_model_directory(c.model);
   train::LoadedClassifier loaded = train::load_classifier(model);
   loaded.processors.input.use_labels = true;
@@ -30,7 +31,7 @@ void run_evaluate(const EvaluateCommand& c) {
       dataset, train::complete_samples(dataset.split(c.split), loaded.processors.input, skipped),
       loaded.processors.tokenizer, loaded.processors.input);
   train::Loader loader(source, {.batch = c.batch, .shuffle = false, .workers = c.workers});
-  loaded.store->to(c.device.get());
+  loaded.store->to(device);
   train::ClassifyTask task(*loaded.store, *loaded.model, {}, {});
   task.set_bfloat16(c.device.bfloat16());
   const auto predictions = task.predict(loader);

@@ -95,7 +95,9 @@ void add_predict_command(CLI::App& app) {
     const bool one = !c->image.empty() || c->has_text;
     check_usage(one || !c->data.empty(), "predict", "pass --image FILE, --text STRING or both, or --data DIR");
     check_usage(!one || c->data.empty(), "predict", "--data does not go with --image or --text");
+    const Device device = c->device.get();
     train::LoadedClassifier loaded = train::load_classifier(models::find_model_directory(c->model));
+    loaded.store->to(device);
     loaded.processors.input.use_labels = false;
     if (one) return predict_one(*c, loaded);
     predict_dataset(*c, loaded);

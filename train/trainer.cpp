@@ -118,6 +118,7 @@ class Run {
   TrainingStep training_step_;
   DeviceBatches device_batches_;
   std::optional<Prepared> next_;
+  std::exception_ptr next_failure_;
   CheckpointDirectory checkpoints_;
   Schedule schedule_;
   int64_t steps_per_epoch_, total_steps_, eval_every_;
@@ -234,6 +235,7 @@ Run::Prepared Run::prepare(Loader& loader) {
 // Returns it, or nothing when there is nothing to learn from: every sample was bad and skipped, or no token masked.
 std::optional<double> Run::step(Loader& loader, bool last) {
   gradient_norm_ = 0;
+  if (next_failure_) std::rethrow_exception(std::exchange(next_failure_, nullptr));
   const Prepared now = next_ ? std::move(*next_) : prepare(loader);
   next_.reset();
   if (now.batch.size() == 0) return std::nullopt;
@@ -266,7 +268,11 @@ std::optional<double> Run::step(Loader& loader, bool last) {
   }
   // While a GPU works, the next batch is decoded and sent. Only then is it waited for. Parameters that a bad gradient
   // spoiled are not saved: the checks end the run.
-  if (!last && task_.store().device().kind == DeviceKind::cuda) next_ = prepare(loader);
+  if (!last && task_.store().device().kind == DeviceKind::cuda) try {
+      next_ = prepare(loader);
+    } catch (...) {
+      next_failure_ = std::current_exception();  // this step still counts, and may be saved
+    }
   for (const auto& [loss, share] : losses) {
     const double value = loss.item();
     check(std::isfinite(value), "train", "the loss became ", value, " at step ", result_.steps + 1,

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "duet/autograd/engine.h"
+#include "duet/core/op_scope.h"
 
 namespace duet::train {
 namespace {
@@ -22,8 +23,15 @@ std::string shapes_of(Batch batch) {
 
 StepOutcome TrainingStep::work(const Batch& batch, RandomKey key, bool apply_only, double schedule) {
   task_.store().clear_gradients();
-  const Variable loss = task_.loss(batch, task_.training_run(key, settings_.recompute));
-  backward(loss);
+  const Variable loss = [&] {
+    const OpScope scope("forward");
+    return task_.loss(batch, task_.training_run(key, settings_.recompute));
+  }();
+  {
+    const OpScope scope("backward");
+    backward(loss);
+  }
+  const OpScope scope("optimizer");
   const StepOutcome outcome{loss.data(), clip_gradients(task_.store(), settings_.clip)};
   if (!apply_only) adam_.advance(schedule);
   adam_.apply();
@@ -32,6 +40,8 @@ StepOutcome TrainingStep::work(const Batch& batch, RandomKey key, bool apply_onl
 }
 
 TrainingStep::Recording& TrainingStep::recording_of(const Batch& batch) {
+  if (recordings_.size() > 1000)
+    std::erase_if(recordings_, [](const auto& entry) { return entry.second.graph == nullptr; });
   Recording& recording = recordings_[shapes_of(batch)];
   recording.last_used = ++clock_;
   const auto recorded = [](const auto& entry) { return entry.second.graph != nullptr; };
@@ -43,6 +53,7 @@ TrainingStep::Recording& TrainingStep::recording_of(const Batch& batch) {
           (oldest == recordings_.end() || it->second.last_used < oldest->second.last_used))
         oldest = it;
     recordings_.erase(oldest);
+    if (++evictions_ > 8 && evictions_ > replays_) settings_.graphs = false;
   }
   return recording;
 }
@@ -60,9 +71,11 @@ StepOutcome TrainingStep::run(const Batch& batch, int64_t step, double schedule)
           for (Tensor* tensor : tensors_of(recording.inputs))
             if (tensor->defined()) *tensor = tensor->clone();
           RandomKey salted{settings_.seed, stream, true};
+          if (pool_ == nullptr) pool_ = make_graph_pool(context);
           recording.graph = DeviceGraph::record(
-              context, [&] { recording.outcome = work(recording.inputs, salted.child(uint64_t{0}), true, 0); });
+              context, pool_, [&] { recording.outcome = work(recording.inputs, salted.child(uint64_t{0}), true, 0); });
         } else {
+          ++replays_;
           Batch from = batch;
           const auto to = tensors_of(recording.inputs), source = tensors_of(from);
           for (size_t i = 0; i < to.size(); ++i)

@@ -37,7 +37,7 @@ class TrainingStep {
 
  private:
   static constexpr uint64_t stream = 2;
-  static constexpr size_t most_recordings = 4;  // each holds its activations' memory
+  static constexpr size_t most_recordings = 4;  // they share memory, but hold their inputs
 
   struct Recording {
     int64_t seen = 0, last_used = 0;
@@ -51,7 +51,8 @@ class TrainingStep {
   Task& task_;
   Adam& adam_;
   Settings settings_;
-  int64_t clock_ = 0;
+  int64_t clock_ = 0, replays_ = 0, evictions_ = 0;
+  std::shared_ptr<CachingAllocator> pool_;       // of all recordings
   std::map<std::string, Recording> recordings_;  // by the batch's shapes
 };
 

@@ -12,7 +12,8 @@
 namespace duet::testing {
 namespace {
 
-// The duet to run on the device: one that is linked with the emulation where it lies beside this test, else the build's.
+// The duet to run on the device: one that is linked with the emulation where it lies beside this test, else the
+// build's.
 std::string device_binary() {
   const auto beside = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "duet_emulated";
   return std::filesystem::exists(beside) ? beside.string() : DUET_BINARY;

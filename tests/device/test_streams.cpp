@@ -64,8 +64,9 @@ TEST(DeviceUpload, StagingIsNotOverwrittenTooEarly) {
 TEST(DeviceGraph, RepeatsWithTheStepsNumbers) {
   const Tensor x = Tensor::full({1000}, DType::f32, 1, device()), y = Tensor::zeros({1000}, DType::f32, device());
   RandomKey key{5, 9, true};
-  const auto graph = DeviceGraph::record(
-      here, [&] { ops::dropout_forward<float>(here, x.data<float>(), y.data<float>(), 1000, 0.5f, key); });
+  const auto graph = DeviceGraph::record(here, make_graph_pool(here), [&] {
+    ops::dropout_forward<float>(here, x.data<float>(), y.data<float>(), 1000, 0.5f, key);
+  });
   EXPECT_EQ(y.at(0), 0);  // recorded, not done
   for (const uint64_t step : {3, 4}) {
     set_step_salt(here, RandomKey::step_salt(step));
@@ -79,7 +80,7 @@ TEST(DeviceGraph, RepeatsWithTheStepsNumbers) {
 // Memory that recorded work uses belongs to the graph: nobody else gets it, also after the work's tensors are gone.
 TEST(DeviceGraph, KeepsItsMemory) {
   const Tensor x = Tensor::full({4096}, DType::f32, 3, device()), y = Tensor::zeros({4096}, DType::f32, device());
-  const auto graph = DeviceGraph::record(here, [&] {
+  const auto graph = DeviceGraph::record(here, make_graph_pool(here), [&] {
     const Tensor between = x.clone();
     y.copy_from(between);
   });
@@ -91,8 +92,9 @@ TEST(DeviceGraph, KeepsItsMemory) {
 
 TEST(DeviceGraph, RefusesCopiesFromAndToTheCpu) {
   const Tensor x = Tensor::full({4}, DType::f32, 3, device()), host = Tensor::zeros({4}, DType::f32);
-  EXPECT_CONTAINS(message_of([&] { DeviceGraph::record(here, [&] { x.at(0); }); }), "a recorded step cannot copy");
-  EXPECT_CONTAINS(message_of([&] { DeviceGraph::record(here, [&] { x.copy_from(host); }); }),
+  EXPECT_CONTAINS(message_of([&] { DeviceGraph::record(here, make_graph_pool(here), [&] { x.at(0); }); }),
+                  "a recorded step cannot copy");
+  EXPECT_CONTAINS(message_of([&] { DeviceGraph::record(here, make_graph_pool(here), [&] { x.copy_from(host); }); }),
                   "a recorded step cannot copy");
   EXPECT_EQ(x.at(3), 3);  // the device still works
 }

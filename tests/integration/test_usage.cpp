@@ -54,6 +54,28 @@ TEST(Usage, HelpOfEveryCommand) {
   }
 }
 
+// A GPU that is asked for and is not there ends every command; nothing runs on the CPU instead.
+TEST(Usage, AMissingDeviceIsAnErrorOfEveryCommand) {
+  const TemporaryDirectory directory;
+  const std::string none = directory / "none";
+  for (const std::vector<std::string>& command :
+       std::vector<std::vector<std::string>>{{"predict", "--model", none, "--text", "x"},
+                                             {"embed", "--model", none, "--text", "x"},
+                                             {"evaluate", "--model", none, "--data", none},
+                                             {"bench", "step"},
+                                             {"pretrain", "vision", "--data", none, "--out", none}}) {
+    std::vector<std::string> arguments = command;
+    arguments.insert(arguments.end(), {"--device", "cuda:63"});
+    const Finished f = run(arguments);
+    EXPECT_EQ(f.status, 1) << command[0];
+    EXPECT_TRUE(f.err.find("duet: [cuda]") != f.err.npos || f.err.find("duet: [device]") != f.err.npos) << f.err;
+    arguments.back() = "banana";
+    const Finished wrong = run(arguments);
+    EXPECT_EQ(wrong.status, 2) << command[0];
+    EXPECT_NE(wrong.err.find("unknown device \"banana\""), std::string::npos) << wrong.err;
+  }
+}
+
 TEST(Usage, WrongCommandLinesAreStatusTwo) {
   expect_usage({}, "subcommand");
   expect_usage({"train"}, "train");

@@ -48,10 +48,12 @@ FAULTS = [
           """    const int64_t key = tile + lane;""", ATTENTION),
     Fault("attention-warp-barrier", "attention.cu", "missing barrier",
           """    __syncwarp();
-    for (int j = 0; j < warp; ++j) {
-      float v[Own::columns];""",
-          """    for (int j = 0; j < warp; ++j) {
-      float v[Own::columns];""", ATTENTION),
+    add_weighted<head>(p[w], values, lane, out);""",
+          """    add_weighted<head>(p[w], values, lane, out);""", ATTENTION),
+    Fault("attention-dot-row", "attention.cu", "wrong stride",
+          """four(own + r * head + c)""", """four(own + c)""", ATTENTION),
+    Fault("attention-weighted-tail", "attention.cu", "forgotten tail",
+          """for (int j = 0; j < warp; j += 4) {""", """for (int j = 0; j + 4 < warp; j += 4) {""", ATTENTION),
     Fault("attention-any-key-barrier", "attention.cu", "missing barrier",
           """  if (threadIdx.x == 0) found = 0;
   __syncthreads();""",

@@ -501,6 +501,16 @@ TEST_F(Trainer, RepeatingRecordedStepsChangesNothing) {
   }
 }
 
+// The last batch of an epoch is smaller: recordings of two shapes take turns over the same memory.
+TEST_F(Trainer, RecordingsOfSeveralShapesShareTheirMemory) {
+  options_.epochs = 6;
+  options_.batch = 4;
+  const Outcome asked = run("asked");
+  graphs_ = true;
+  const Outcome repeated = run("repeated");
+  expect_same_run(asked, repeated);
+}
+
 TEST_F(Trainer, WritesItsConfigAndOneEventFile) {
   models::ParamStore store(0);
   const models::DualEncoderConfig size = tiny_size();
