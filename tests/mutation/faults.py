@@ -138,7 +138,7 @@ FAULTS = [
     Fault("allocator-size", "allocator.cpp", "wrong size",
           "cudaMalloc(&block, bytes)", "cudaMalloc(&block, bytes / 2 + 1)", "DeviceTensor.*"),
     Fault("allocator-keeps", "allocator.cpp", "missing release",
-          "if (cudaSetDevice(index) == cudaSuccess) cudaFree(block);", "(void)block, (void)index;", "DeviceAllocator.*"),
+          "if (use.usable()) cudaFree(block);", "(void)block;", "DeviceAllocator.*"),
     # context.cpp
     Fault("finish-without-wait", "context.cpp", "missing synchronisation",
           '  check_cuda(cudaStreamSynchronize(context.stream), "cudaStreamSynchronize");\n', "", "DeviceTensor.*:DeviceFind*",
