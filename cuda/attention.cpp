@@ -16,11 +16,6 @@
 namespace duet {
 namespace cuda {
 
-bool& cudnn_attention_allowed() {
-  static bool allowed = true;
-  return allowed;
-}
-
 namespace {
 
 // The device's plans; null where cuDNN cannot be used, which is said once.
@@ -55,7 +50,7 @@ Choice choose(CudaContext context, const ops::AttentionShape& s, bool masked, fl
   // It also wants 16-byte alignment, which views of tensors may lack.
   const bool aligned = std::all_of(tensors.begin(), tensors.end(),
                                    [](const bf16* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; });
-  if (!fits || !aligned || !cudnn_attention_allowed()) return choice;
+  if (!fits || !aligned) return choice;
   CudnnAttention* cudnn = cudnn_attention(context);
   if (cudnn != nullptr && cudnn->refusal(choice.problem).empty()) choice.cudnn = cudnn;
   return choice;

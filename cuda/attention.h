@@ -17,7 +17,4 @@ void own_attention_backward(CudaContext context, ops::AttentionShape s, const T*
 // The number of ones in each row of a mask (B, T) whose rows are ones followed by zeros; a row that is not is reported.
 void mask_lengths(CudaContext context, int64_t batch, int64_t tokens, const uint8_t* mask, int32_t* lengths);
 
-// Whether bfloat16 attention may use cuDNN, which is the default; tests and benchmarks compare both.
-bool& cudnn_attention_allowed();
-
 }  // namespace duet::cuda

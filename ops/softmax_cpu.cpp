@@ -12,15 +12,16 @@ void softmax_forward(CpuContext, Rows<const T> x, Rows<T> y) {
     for (int64_t r = begin; r < end; ++r) {
       const T* in = x.row(r);
       T* out = y.row(r);
-      T top = std::numeric_limits<T>::lowest(), sum = 0;
+      T top = std::numeric_limits<T>::lowest();
+      double sum = 0;  // of a long row in float, one after the other, would be off by more than the exponentials are
 #pragma omp simd reduction(max : top)
       for (int64_t c = 0; c < x.width; ++c) top = in[c] > top ? in[c] : top;
 #pragma omp simd reduction(+ : sum)
       for (int64_t c = 0; c < x.width; ++c) {
         out[c] = vexp(in[c] - top);
-        sum += out[c];
+        sum += static_cast<double>(out[c]);
       }
-      const T inverse = T(1) / sum;
+      const T inverse = static_cast<T>(1 / sum);
       for (int64_t c = 0; c < x.width; ++c) out[c] *= inverse;
     }
   });

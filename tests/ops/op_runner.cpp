@@ -81,22 +81,14 @@ std::vector<Sizes> all_sizes(const OpCase& row) {
   return result;
 }
 
-namespace {
-
-// Long sums round more: the factor that tolerances get for these sizes.
-double rounding_of(const OpCase& row, const Sizes& sizes) {
-  return sizes == row.large || (!sizes.empty() && sizes.back() > 1000) ? 10 : 1;
-}
-
-}  // namespace
-
 void check_values(const OpCase& row, const Setting& setting) {
   for (const Sizes& sizes : all_sizes(row)) {
     const OpInputs inputs = inputs_for(row, sizes, setting.dtype);
     const std::vector<Tensor> want = row.reference(inputs.to(DType::f64));
     const std::vector<Tensor> got = run(row, inputs, setting.device).values;
     ASSERT_EQ(got.size(), want.size());
-    const double tolerance = setting.value_tolerance * rounding_of(row, sizes);
+    // Long sums round more.
+    const double tolerance = setting.value_tolerance * (sizes == row.large ? 10 : 1);
     for (size_t i = 0; i < want.size(); ++i)
       expect_close(got[i], want[i], tolerance, std::max(row.magnitude, setting.magnitude),
                    text(text_of(row, sizes, setting), " output ", i));
@@ -108,7 +100,7 @@ void check_gradients(const OpCase& row, const Setting& setting) {
     const OpInputs inputs = inputs_for(row, sizes, setting.dtype);
     const OpResult want = run(row, inputs.to(DType::f64)), got = run(row, inputs, setting.device);
     ASSERT_EQ(got.gradients.size(), inputs.trainable.size());
-    const double tolerance = setting.gradient_tolerance * rounding_of(row, sizes);
+    const double tolerance = setting.gradient_tolerance * (sizes == row.large ? 10 : 1);
     for (size_t i = 0; i < inputs.trainable.size(); ++i) {
       ASSERT_EQ(got.gradients[i].defined(), want.gradients[i].defined());
       if (!want.gradients[i].defined()) continue;
