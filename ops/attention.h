@@ -23,8 +23,8 @@ struct AttentionShape {
   int64_t batch, heads, tokens, head_size;
   bool padding_at_end = false;
 };
-// What the forward pass keeps for the backward pass besides its inputs and y. On the CPU the probabilities (B, H, T, T)
-// after softmax and before dropout; on the GPU the logarithm of each row's sum of exponentials (B, H, T).
+// What the forward pass keeps for the backward pass besides its inputs and y: the logarithm of each row's sum of
+// exponentials (B, H, T).
 Shape attention_saved(CpuContext, AttentionShape s);
 Shape attention_saved(CudaContext, AttentionShape s);
 template <class T>

@@ -1,110 +1,311 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <vector>
 
+#include "duet/core/dispatch.h"
 #include "duet/core/parallel.h"
 #include "duet/ops/attention.h"
 #include "duet/ops/dropout.h"
-#include "duet/ops/gemm.h"
+#include "duet/ops/tile_product.h"
 #include "duet/ops/vector_math.h"
 
+// Scores are made, used and forgotten in tiles of some queries by some keys that stay in the cache: memory grows with
+// the tokens, not with their square (Dao et al. 2022). Sums over keys that come in several tiles are put together as
+// in Milakov & Gimelshein 2018. The backward pass makes the probabilities again from each row's log-sum-exp.
 namespace duet::ops {
 namespace {
 
-// In-place softmax of scores * scale over the keys. A masked key takes the lowest finite score, so that it gets
-// probability zero beside any unmasked key and an even share when all are masked.
+// What is fixed for one sample and head.
 template <class T>
-void masked_softmax(T* scores, int64_t n, T scale, const uint8_t* mask) {
-  if (mask != nullptr) {
-    for (int64_t j = 0; j < n; ++j) scores[j] = mask[j] ? scores[j] * scale : std::numeric_limits<T>::lowest();
-  } else {
-    for (int64_t j = 0; j < n; ++j) scores[j] *= scale;
+struct Head {
+  int64_t tokens, size, width;  // width: of all heads
+  int64_t keys;                 // those behind the last unmasked one have probability zero
+  const uint8_t* mask;          // null when none of the first `keys` is masked
+  bool none;                    // all keys are masked: the probabilities are even, whatever query and key are
+  Wide<T> scale;
+  float dropout;
+  RandomKey random;
+  int64_t first;  // position of the head's first probability in the stream of random numbers
+
+  Head(const AttentionShape& s, int64_t index, const uint8_t* key_mask, float p, RandomKey key)
+      : tokens(s.tokens),
+        size(s.head_size),
+        width(s.heads * s.head_size),
+        keys(s.tokens),
+        mask(nullptr),
+        none(false),
+        scale(Wide<T>(1) / std::sqrt(static_cast<Wide<T>>(s.head_size))),
+        dropout(p),
+        random(key),
+        first(index * s.tokens * s.tokens) {
+    if (key_mask == nullptr) return;
+    const uint8_t* row = key_mask + index / s.heads * tokens;
+    while (keys > 0 && row[keys - 1] == 0) --keys;
+    none = keys == 0;
+    if (none) keys = tokens;
+    if (!none && std::find(row, row + keys, uint8_t{0}) != row + keys) mask = row;
   }
+
+  // Masks a row of scores of `count` keys: those that do not count get the lowest number.
+  void apply_mask(Wide<T>* scores, int64_t key0, int64_t count) const {
+    if (none) std::fill_n(scores, count, Wide<T>(0));
+    if (mask == nullptr) return;
+    for (int64_t j = 0; j < count; ++j)
+      if (mask[key0 + j] == 0) scores[j] = std::numeric_limits<Wide<T>>::lowest();
+  }
+  // Drops from a tile.
+  void drop(const Wide<T>* from, Wide<T>* to, int64_t query0, int64_t queries, int64_t key0, int64_t count) const {
+    for (int64_t i = 0; i < queries; ++i)
+      dropout_span<Wide<T>>(from + i * tile_stride, to + i * tile_stride, count, dropout, random,
+                            first + (query0 + i) * tokens + key0);
+  }
+};
+
+// Memory of one thread for its tiles, from the allocator, which a step does not make grow.
+template <class T>
+class Scratch {
+ public:
+  explicit Scratch(int64_t count) : storage_(static_cast<size_t>(count) * sizeof(T), Device{}) {}
+  T* data() const { return reinterpret_cast<T*>(storage_.data()); }
+
+ private:
+  Storage storage_;
+};
+
+// One operand of a head, arranged for products with it on the right, by blocks of keys (or queries) and, where it is
+// transposed, by pieces of the head's size that a left operand's tile can hold.
+template <class T>
+class Arranged {
+ public:
+  Arranged(int64_t length, int64_t block, int64_t size, bool transposed)
+      : block_(block),
+        size_(size),
+        transposed_(transposed),
+        block_elements_(transposed ? pieces(size) * arranged_size<T>(std::min(size, most_tile_columns), block)
+                                   : arranged_size<T>(block, size)),
+        memory_((length + block - 1) / std::max<int64_t>(block, 1) * block_elements_) {}
+
+  // rows (length, size) with `stride` elements from one to the next.
+  void set(const T* rows, int64_t stride, int64_t begin, int64_t length) {
+    T* to = memory_.data() + begin / block_ * block_elements_;
+    if (!transposed_) return arrange<T>(length, size_, {rows, stride}, to);
+    for (int64_t c = 0; c < size_; c += most_tile_columns)
+      arrange<T>(std::min(size_ - c, most_tile_columns), length, {rows + c, stride, true},
+                 to + c / most_tile_columns * arranged_size<T>(most_tile_columns, block_));
+  }
+  const T* at(int64_t begin, int64_t piece = 0) const {
+    return memory_.data() + begin / block_ * block_elements_ + piece * arranged_size<T>(most_tile_columns, block_);
+  }
+  static int64_t pieces(int64_t size) { return (size + most_tile_columns - 1) / most_tile_columns; }
+
+ private:
+  int64_t block_, size_;
+  bool transposed_;
+  int64_t block_elements_;
+  Scratch<T> memory_;
+};
+
+// to (queries, keys), a tile, = rows (queries, size) times the keys' rows; `tile` is scratch for the left operand.
+template <class T>
+void dot_products(const T* rows, int64_t stride, int64_t queries, int64_t size, const Arranged<T>& keys, int64_t key0,
+                  int64_t count, T* tile, Wide<T>* to) {
+  for (int64_t c = 0; c < size; c += most_tile_columns) {
+    const int64_t columns = std::min(size - c, most_tile_columns);
+    for (int64_t i = 0; i < queries; ++i) {
+      std::copy_n(rows + i * stride + c, columns, tile + i * tile_stride);
+      tile[i * tile_stride + columns] = T{};
+    }
+    tile_product<T>(queries, count, columns, tile, false, keys.at(key0, c / most_tile_columns), c > 0, to, tile_stride);
+  }
+}
+
+template <class T>
+T largest(const T* x, int64_t count) {
   T top = std::numeric_limits<T>::lowest();
 #pragma omp simd reduction(max : top)
-  for (int64_t j = 0; j < n; ++j) top = scores[j] > top ? scores[j] : top;
+  for (int64_t j = 0; j < count; ++j) top = x[j] > top ? x[j] : top;
+  return top;
+}
+
+// x[j] = exp(scale x[j] - offset); their sum.
+template <class T>
+T exponentials(T* x, int64_t count, T scale, T offset) {
   T sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t j = 0; j < n; ++j) {
-    scores[j] = vexp(scores[j] - top);
-    sum += scores[j];
+  for (int64_t j = 0; j < count; ++j) {
+    x[j] = vexp(x[j] * scale - offset);
+    sum += x[j];
   }
-  const T inverse = T(1) / sum;
-  for (int64_t j = 0; j < n; ++j) scores[j] *= inverse;
+  return sum;
 }
+
+// Starts fetching rows that are soon needed into the second cache: they lie far apart, which the processor does not
+// foresee.
+template <class T>
+void fetch_ahead(const T* rows, int64_t stride, int64_t count, int64_t size) {
+  constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t i = 0; i < count; ++i)
+    for (int64_t c = 0; c < size; c += line) __builtin_prefetch(rows + i * stride + c, 0, 2);
+}
+
+// Zeros when there is nothing to write.
+template <class T>
+void write_row(const Wide<T>* from, T* to, int64_t count) {
+  if (from == nullptr)
+    std::fill_n(to, count, T{});
+  else
+    for (int64_t c = 0; c < count; ++c) to[c] = convert<T>(from[c]);
+}
+
+// The sizes of tiles: queries in whole groups of the product's twelve rows, keys in as few equal blocks as it takes.
+struct Tiling {
+  int64_t queries, keys;
+  explicit Tiling(int64_t tokens) : queries(part(tokens, 132, 12)), keys(part(tokens, most_tile_columns, 1)) {}
+
+ private:
+  static int64_t part(int64_t n, int64_t most, int64_t multiple) {
+    const int64_t parts = std::max<int64_t>(1, (n + most - 1) / most), length = (n + parts - 1) / parts;
+    return std::max<int64_t>(1, (length + multiple - 1) / multiple) * multiple;
+  }
+};
 
 }  // namespace
 
 Shape attention_saved(CpuContext, AttentionShape s) {
-  return {s.batch, s.heads, s.tokens, s.tokens};
+  return {s.batch, s.heads, s.tokens};
 }
 
-// One thread per (sample, head): the matrices are small, so parallel heads beat a parallel matmul.
+// One thread per (sample, head): the matrices are small, so parallel heads beat a parallel product.
 template <class T>
-void attention_forward(CpuContext context, AttentionShape s, const T* qkv, const uint8_t* key_mask, float dropout,
-                       RandomKey random, Wide<T>* probabilities, T* y) {
+void attention_forward(CpuContext, AttentionShape s, const T* qkv, const uint8_t* key_mask, float dropout,
+                       RandomKey random, Wide<T>* log_sums, T* y) {
+  using W = Wide<T>;
   const int64_t n = s.tokens, d = s.head_size, width = s.heads * d, stride = 3 * width;
-  const T scale = T(1) / std::sqrt(static_cast<T>(d));
+  const Tiling tiling(n);
   parallel_for(s.batch * s.heads, 1, [&](int64_t begin, int64_t end) {
-    std::vector<T> dropped(dropout > 0 ? static_cast<size_t>(n * n) : 0);
+    const Scratch<W> scores(tiling.queries * tile_stride), sums(tiling.queries * d), tops(tiling.queries),
+        totals(tiling.queries);
+    const Scratch<T> left(tiling.queries * tile_stride);
+    Arranged<T> keys(n, tiling.keys, d, true), values(n, tiling.keys, d, false);
     for (int64_t bh = begin; bh < end; ++bh) {
-      const int64_t b = bh / s.heads, h = bh % s.heads;
-      const T* q = qkv + b * n * stride + h * d;
-      T* p = probabilities + bh * n * n;
-      gemm<T>(context, n, n, d, 1, {q, stride}, {q + width, stride, true}, 0, {p, n});
-      const uint8_t* mask = key_mask ? key_mask + b * n : nullptr;
-      for (int64_t i = 0; i < n; ++i) masked_softmax(p + i * n, n, scale, mask);
-      const T* used = p;
-      if (dropout > 0) {
-        dropout_span<T>(p, dropped.data(), n * n, dropout, random, bh * n * n);
-        used = dropped.data();
+      const Head<T> head(s, bh, key_mask, dropout, random);
+      const T* q = qkv + bh / s.heads * n * stride + bh % s.heads * d;
+      T* out = y + bh / s.heads * n * width + bh % s.heads * d;
+      const int64_t next_bh = std::min(bh + 1, end - 1);
+      const T* next = qkv + next_bh / s.heads * n * stride + next_bh % s.heads * d;
+      for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
+        const int64_t cols = std::min(tiling.keys, head.keys - j0);
+        keys.set(q + width + j0 * stride, stride, j0, cols);
+        values.set(q + 2 * width + j0 * stride, stride, j0, cols);
       }
-      gemm<T>(context, n, d, n, 1, {used, n}, {q + 2 * width, stride}, 0, {y + b * n * width + h * d, width});
+      for (int64_t i0 = 0; i0 < n; i0 += tiling.queries) {
+        const int64_t rows = std::min(tiling.queries, n - i0);
+        for (int part = 0; part < 3; ++part) fetch_ahead(next + i0 * stride + part * width, stride, rows, d);
+        W *top = tops.data(), *total = totals.data(), *tile = scores.data();
+        for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
+          const int64_t cols = std::min(tiling.keys, head.keys - j0);
+          dot_products<T>(q + i0 * stride, stride, rows, d, keys, j0, cols, left.data(), tile);
+          for (int64_t i = 0; i < rows; ++i) {
+            W* row = tile + i * tile_stride;
+            head.apply_mask(row, j0, cols);
+            const W highest = largest(row, cols) * head.scale, before = j0 > 0 ? top[i] : highest;
+            top[i] = std::max(before, highest);
+            const W sum = exponentials(row, cols, head.scale, top[i]);
+            if (j0 == 0) {
+              total[i] = sum;
+              continue;
+            }
+            const W shrink = vexp(before - top[i]);
+            total[i] = total[i] * shrink + sum;
+            for (int64_t c = 0; c < d; ++c) sums.data()[i * d + c] *= shrink;
+          }
+          if (dropout > 0) head.drop(tile, tile, i0, rows, j0, cols);
+          tile_product<T>(rows, d, cols, tile_of<T>(tile, rows, cols, left.data()), false, values.at(j0), j0 > 0,
+                          sums.data(), d);
+        }
+        for (int64_t i = 0; i < rows; ++i) {
+          const W inverse = W(1) / total[i];
+          const W* sum = sums.data() + i * d;
+          for (int64_t c = 0; c < d; ++c) out[(i0 + i) * width + c] = convert<T>(sum[c] * inverse);
+          log_sums[bh * n + i0 + i] = top[i] + std::log(total[i]);
+        }
+      }
     }
   });
 }
 
 template <class T>
-void attention_backward(CpuContext context, AttentionShape s, const T* qkv, const uint8_t* key_mask,
-                        const Wide<T>* probabilities, const T*, const T* dy, float dropout, RandomKey random, T* dqkv) {
+void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_t* key_mask, const Wide<T>* log_sums,
+                        const T* y, const T* dy, float dropout, RandomKey random, T* dqkv) {
+  using W = Wide<T>;
   const int64_t n = s.tokens, d = s.head_size, width = s.heads * d, stride = 3 * width;
-  const T scale = T(1) / std::sqrt(static_cast<T>(d));
+  const Tiling tiling(n);
   parallel_for(s.batch * s.heads, 1, [&](int64_t begin, int64_t end) {
-    std::vector<T> dp(static_cast<size_t>(n * n)), dropped(dropout > 0 ? dp.size() : 0);
+    const int64_t tile_size = tiling.queries * tile_stride;
+    const Scratch<W> probabilities(tile_size), dscores(tile_size), dropped(dropout > 0 ? tile_size : 0);
+    const Scratch<W> dq(n * d), dk(n * d), dv(n * d);  // of one head, as sums over tiles
+    const Scratch<T> left(tile_size);
+    Arranged<T> keys_transposed(n, tiling.keys, d, true), values_transposed(n, tiling.keys, d, true),
+        keys(n, tiling.keys, d, false), queries(n, tiling.queries, d, false), gradients(n, tiling.queries, d, false);
     for (int64_t bh = begin; bh < end; ++bh) {
-      const int64_t b = bh / s.heads, h = bh % s.heads;
-      const T *q = qkv + b * n * stride + h * d, *k = q + width, *v = k + width;
-      T *dq = dqkv + b * n * stride + h * d, *dk = dq + width, *dv = dk + width;
-      const T *p = probabilities + bh * n * n, *g = dy + b * n * width + h * d;
-      const T* used = p;
-      if (dropout > 0) {
-        dropout_span<T>(p, dropped.data(), n * n, dropout, random, bh * n * n);
-        used = dropped.data();
+      const Head<T> head(s, bh, key_mask, dropout, random);
+      const int64_t offset = bh / s.heads * n * stride + bh % s.heads * d;
+      const T *q = qkv + offset, *k = q + width, *v = k + width;
+      const int64_t out_offset = bh / s.heads * n * width + bh % s.heads * d;
+      const T *out = y + out_offset, *g = dy + out_offset;
+      const int64_t next = std::min(bh + 1, end - 1), next_sample = next / s.heads, next_head = next % s.heads;
+      for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
+        const int64_t cols = std::min(tiling.keys, head.keys - j0);
+        keys_transposed.set(k + j0 * stride, stride, j0, cols);
+        values_transposed.set(v + j0 * stride, stride, j0, cols);
+        keys.set(k + j0 * stride, stride, j0, cols);
       }
-      gemm<T>(context, n, d, n, 1, {used, n, true}, {g, width}, 0, {dv, stride});
-      if (key_mask != nullptr &&
-          std::all_of(key_mask + b * n, key_mask + (b + 1) * n, [](uint8_t m) { return m == 0; })) {
-        // All keys are padding: the even probabilities come from the mask, not from query and key.
-        for (int64_t i = 0; i < n; ++i) {
-          std::fill_n(dq + i * stride, d, T(0));
-          std::fill_n(dk + i * stride, d, T(0));
-        }
-        continue;
-      }
-      gemm<T>(context, n, n, d, 1, {g, width}, {v, stride, true}, 0, {dp.data(), n});
-      if (dropout > 0) dropout_span<T>(dp.data(), dp.data(), n * n, dropout, random, bh * n * n);
-      // Softmax backward: ds = p * (dp - sum(p * dp)), times the score scale.
-      for (int64_t i = 0; i < n; ++i) {
-        const T* pi = p + i * n;
-        T* di = dp.data() + i * n;
-        T sum = 0;
+      for (int64_t i0 = 0; i0 < n; i0 += tiling.queries) {
+        const int64_t rows = std::min(tiling.queries, n - i0), next_row = next_sample * n + i0;
+        fetch_ahead(out + i0 * width, width, rows, d);
+        for (int part = 0; part < 3; ++part)
+          fetch_ahead(qkv + next_row * stride + part * width + next_head * d, stride, rows, d);
+        fetch_ahead(dy + next_row * width + next_head * d, width, rows, d);
+        queries.set(q + i0 * stride, stride, i0, rows);
+        gradients.set(g + i0 * width, width, i0, rows);
+        for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
+          const int64_t cols = std::min(tiling.keys, head.keys - j0);
+          W *p = probabilities.data(), *ds = dscores.data();
+          dot_products<T>(q + i0 * stride, stride, rows, d, keys_transposed, j0, cols, left.data(), p);
+          for (int64_t i = 0; i < rows; ++i) {
+            head.apply_mask(p + i * tile_stride, j0, cols);
+            exponentials(p + i * tile_stride, cols, head.scale, log_sums[bh * n + i0 + i]);
+          }
+          if (dropout > 0) head.drop(p, dropped.data(), i0, rows, j0, cols);
+          const W* used = dropout > 0 ? dropped.data() : p;
+          tile_product<T>(cols, d, rows, tile_of_pairs<T>(used, rows, cols, left.data()), true, gradients.at(i0),
+                          i0 > 0, dv.data() + j0 * d, d);
+          if (head.none) continue;
+          dot_products<T>(g + i0 * width, width, rows, d, values_transposed, j0, cols, left.data(), ds);
+          if (dropout > 0) head.drop(ds, ds, i0, rows, j0, cols);
+          // Softmax backward: ds = p (dp - sum(p dp)), and sum(p dp) is y dy; times the score's scale.
+          for (int64_t i = 0; i < rows; ++i) {
+            const T *o = out + (i0 + i) * width, *go = g + (i0 + i) * width;
+            W sum = 0;
 #pragma omp simd reduction(+ : sum)
-        for (int64_t j = 0; j < n; ++j) sum += pi[j] * di[j];
-        for (int64_t j = 0; j < n; ++j) di[j] = pi[j] * (di[j] - sum) * scale;
+            for (int64_t c = 0; c < d; ++c) sum += convert<W>(o[c]) * convert<W>(go[c]);
+            const W* pi = p + i * tile_stride;
+            W* di = ds + i * tile_stride;
+            for (int64_t j = 0; j < cols; ++j) di[j] = pi[j] * (di[j] - sum) * head.scale;
+          }
+          tile_product<T>(rows, d, cols, tile_of<T>(ds, rows, cols, left.data()), false, keys.at(j0), j0 > 0,
+                          dq.data() + i0 * d, d);
+          tile_product<T>(cols, d, rows, tile_of_pairs<T>(ds, rows, cols, left.data()), true, queries.at(i0), i0 > 0,
+                          dk.data() + j0 * d, d);
+        }
       }
-      gemm<T>(context, n, d, n, 1, {dp.data(), n}, {k, stride}, 0, {dq, stride});
-      gemm<T>(context, n, d, n, 1, {dp.data(), n, true}, {q, stride}, 0, {dk, stride});
+      T* to = dqkv + offset;
+      for (int64_t i = 0; i < n; ++i, to += stride) {
+        const bool reached = i < head.keys;
+        write_row(head.none ? nullptr : dq.data() + i * d, to, d);
+        write_row(head.none || !reached ? nullptr : dk.data() + i * d, to + width, d);
+        write_row(reached ? dv.data() + i * d : nullptr, to + 2 * width, d);
+      }
     }
   });
 }
