@@ -1,6 +1,7 @@
 #include "duet/autograd/accumulate.h"
 
 #include "duet/core/dispatch.h"
+#include "duet/core/op_scope.h"
 #include "duet/core/parallel.h"
 
 namespace duet {
@@ -10,8 +11,10 @@ void accumulate(Tensor& total, Tensor addend) {
     total = std::move(addend);
     return;
   }
+  const OpScope scope("accumulate", ScopeKind::backward);
   check(total.shape() == addend.shape() && total.dtype() == addend.dtype(), "accumulate", addend, " into ", total);
   const Tensor out = total.unique() ? total : empty_like(total);
+  OpScope::touches(total, addend, out);
   dispatch(total, [&]<class T>(auto context, Type<T>) {
     add_elements<T>(context, total.data<T>(), addend.data<T>(), out.data<T>(), total.numel());
   });

@@ -5,6 +5,7 @@
 #include "duet/autograd/engine.h"
 #include "duet/autograd/grad_mode.h"
 #include "duet/autograd/node.h"
+#include "duet/core/op_scope.h"
 
 namespace duet {
 namespace {
@@ -18,6 +19,8 @@ bool contains(const std::vector<Variable>& variables, const Variable& wanted) {
 Variable recompute(const std::function<Variable(const std::vector<Variable>&)>& segment,
                    const std::vector<Variable>& inputs) {
   if (!grad_enabled()) return segment(inputs);
+  const OpScope scope("recompute");
+  OpScope::moves(0);  // the ops inside count
   // The parameters that the segment uses become inputs of the node: their gradients then flow through the one door
   // and their hooks fire when they are final, as without recomputation.
   std::vector<Variable> all = inputs;
@@ -35,6 +38,7 @@ Variable recompute(const std::function<Variable(const std::vector<Variable>&)>& 
   }
   const size_t count = inputs.size();
   return Variable::from_op("recompute", y, all, [segment, all, count](const Tensor& dy, GradientSink& sink) {
+    OpScope::moves(0);
     // Computed inputs are replaced by leaves, so that the inner pass ends there. Leaves stay themselves: the segment
     // may also reach them by other ways than its arguments.
     std::vector<Variable> fresh, targets;

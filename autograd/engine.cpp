@@ -6,7 +6,7 @@
 #include "duet/autograd/accumulate.h"
 #include "duet/autograd/grad_mode.h"
 #include "duet/autograd/node.h"
-#include "duet/core/op_scope.h"
+#include "duet/core/trace.h"
 
 namespace duet {
 
@@ -106,8 +106,9 @@ struct Engine {
       std::vector<Tensor> slots(node->inputs.size());
       if (reached) {
         GradientSink sink(*node, slots);
-        const OpScope scope(node->op);
+        const OpScope scope(node->op, ScopeKind::backward);
         node->backward(p.output_gradients, sink);
+        if (tracing()) trace_operands(node->op, p.output_gradients, slots);
       }
       node->backward = nullptr;
       p.output_gradients.clear();

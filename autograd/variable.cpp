@@ -4,6 +4,7 @@
 
 #include "duet/autograd/grad_mode.h"
 #include "duet/autograd/node.h"
+#include "duet/core/trace.h"
 
 namespace duet {
 namespace {
@@ -12,6 +13,12 @@ thread_local UseRecorder* recorder = nullptr;
 
 bool any_requires_grad(const std::vector<Variable>& inputs) {
   return std::any_of(inputs.begin(), inputs.end(), [](const Variable& v) { return v.defined() && v.requires_grad(); });
+}
+
+std::vector<Tensor> data_of(const std::vector<Variable>& variables) {
+  std::vector<Tensor> tensors;
+  for (const Variable& v : variables) tensors.push_back(v.defined() ? v.data() : Tensor());
+  return tensors;
 }
 
 }  // namespace
@@ -60,6 +67,7 @@ Variable::Variable(Tensor data, bool requires_grad) : state_(std::make_shared<St
 
 std::vector<Variable> Variable::from_op(const char* op, std::vector<Tensor> ys, std::vector<Variable> inputs,
                                         MultiBackwardFunction backward) {
+  if (tracing()) trace_operands(op, data_of(inputs), ys);
   std::vector<Variable> results;
   for (Tensor& y : ys) results.emplace_back(std::move(y));
   if (!grad_enabled()) {

@@ -1,266 +1,159 @@
 #include <benchmark/benchmark.h>
 
-#include <functional>
+#include <algorithm>
+#include <cstring>
+#include <iostream>
+#include <map>
+#include <set>
 
 #include "duet/autograd/engine.h"
+#include "duet/bench/ops/cases.h"
+#include "duet/core/dispatch.h"
 #include "duet/core/parallel.h"
-#include "duet/core/philox.h"
-#include "duet/models/param_store.h"
-#include "duet/ops/attention.h"
-#include "duet/ops/cross_entropy.h"
-#include "duet/ops/dropout.h"
-#include "duet/ops/elementwise.h"
-#include "duet/ops/embedding.h"
-#include "duet/ops/gelu.h"
-#include "duet/ops/layer_norm.h"
-#include "duet/ops/linear.h"
-#include "duet/ops/patch_embedding.h"
-#include "duet/train/optimizer.h"
+#include "duet/core/trace.h"
+#include "duet/tools/bench_peak.h"
 #include "duet/train/progress.h"
 
-// Operators at the shapes they have in the preset models, named op/dtype/shape/forward|backward/threads:N. Select with
-// --benchmark_filter=REGEX; --benchmark_format=json for machines.
-namespace duet {
+// Operators beside what the machine can do, named op/dtype/shape/forward|backward/threads:N; see docs/performance.md.
+// Besides Google Benchmark's options there is --list, which prints the names of the ops.
+namespace duet::bench {
 namespace {
 
-// What the encoder layers of a model see.
-struct Model {
-  const char* name;
-  int64_t batch, tokens, width, heads;
-
-  int64_t rows() const { return batch * tokens; }
+// What a thread count reaches at best, in 1e9 a second.
+struct Limits {
+  double float32_gflops, bfloat16_gflops, copy_gb;
 };
-constexpr Model vit_base{"vit-base", 8, 197, 768, 12}, bert_base{"bert-base", 8, 128, 768, 12};
-constexpr Model vit_tiny{"vit-tiny", 16, 197, 192, 3}, bert_tiny{"bert-tiny", 16, 64, 256, 4};
-constexpr Model vit_mini{"vit-mini", 32, 65, 96, 3}, bert_mini{"bert-mini", 32, 24, 128, 4};
+std::map<int, Limits> limits;
 
-// One pass over inputs that were made before. The result may be undefined when there is no backward pass.
-using Op = std::function<Variable()>;
+Limits measure_limits(int thread_count) {
+  set_threads(thread_count);
+  const double float32 = tools::measure_peak_gflops(tools::float32_peak_kernel());
+  const auto bfloat16 = tools::bfloat16_peak_kernel();
+  return {float32, bfloat16 ? tools::measure_peak_gflops(*bfloat16) : float32, tools::measure_bandwidth().copy};
+}
 
-// An op that computes is rated in GFLOP/s; one that moves data in GB/s of the tensors it has to read and write.
+// What a pass has to do, as the ops themselves tell a trace.
 struct Work {
   double flops = 0, bytes = 0;
 };
-
-struct Case {
-  std::string op, shape;
-  Work forward, backward;
-  std::function<Op()> make;  // makes the inputs
-};
-
-Variable random(const Shape& shape, bool trainable = true) {
-  Random source(RandomKey{0, 0}.child(static_cast<uint64_t>(shape.numel())));
-  const Tensor t = Tensor::empty(shape, DType::f32);
-  for (float& x : t.values<float>()) x = static_cast<float>(source.uniform() - 0.5);
-  return Variable(t, trainable);
-}
-
-Tensor random_ids(const Shape& shape, int64_t end) {
-  Random source(RandomKey{0, 1});
-  const Tensor t = Tensor::empty(shape, DType::i64);
-  for (int64_t& id : t.values<int64_t>()) id = static_cast<int64_t>(source.below(static_cast<uint64_t>(end)));
-  return t;
-}
-
-Work multiply_adds(int64_t m, int64_t k, int64_t n) {
-  return {.flops = 2.0 * static_cast<double>(m * k * n)};
-}
-// So many float32 tensors of (m, n).
-Work tensors(double count, int64_t m, int64_t n) {
-  return {.bytes = count * static_cast<double>(m * n) * sizeof(float)};
-}
-Work twice(Work w) {
-  return {2 * w.flops, 2 * w.bytes};
-}
-
-Case linear(const Model& m, const char* layer, int64_t in, int64_t out, ops::Activation activation) {
-  const Work forward = multiply_adds(m.rows(), in, out);
-  return {"linear", text(m.name, ".", layer, ":", m.rows(), "x", in, "x", out), forward, twice(forward), [=] {
-            const Variable x = random({m.rows(), in}), w = random({out, in}), b = random({out});
-            return [=] { return ops::linear(x, w, b, activation); };
-          }};
-}
-
-// Forward has the products of scores and context, backward those of dv, dp, dq and dk.
-Case attention(const Model& m, double dropout) {
-  const Work forward = twice(multiply_adds(m.rows(), m.tokens, m.width));
-  return {dropout > 0 ? "attention_dropout" : "attention",
-          text(m.name, ":", m.batch, "x", m.heads, "x", m.tokens, "x", m.width / m.heads), forward, twice(forward),
-          [=] {
-            const Variable qkv = random({m.batch, m.tokens, 3 * m.width});
-            const Tensor mask = Tensor::full({m.batch, m.tokens}, DType::u8, 1);
-            return [=] {
-              return ops::attention(
-                  qkv, {.heads = m.heads, .key_mask = mask, .dropout = dropout, .random = RandomKey{0, 2}});
-            };
-          }};
-}
-
-// An op on (rows, width) that has to read or write so many tensors of that size.
-Case elementwise(const char* op, const Model& m, int64_t width, double forward, double backward,
-                 const std::function<Op(const Shape&)>& make) {
-  return {op, text(m.name, ":", m.rows(), "x", width), tensors(forward, m.rows(), width),
-          tensors(backward, m.rows(), width), [=] {
-            return make({m.rows(), width});
-          }};
-}
-
-void add_layer_cases(std::vector<Case>& cases, const Model& m) {
-  const int64_t c = m.width;
-  cases.push_back(linear(m, "qkv", c, 3 * c, ops::Activation::none));
-  cases.push_back(linear(m, "output", c, c, ops::Activation::none));
-  cases.push_back(linear(m, "mlp_in_gelu", c, 4 * c, ops::Activation::gelu));
-  cases.push_back(linear(m, "mlp_out", 4 * c, c, ops::Activation::none));
-  cases.push_back(attention(m, 0));
-  cases.push_back(elementwise("layer_norm", m, c, 2, 5, [](const Shape& s) {
-    const Variable x = random(s), w = random({s[1]}), b = random({s[1]});
-    return [=] { return ops::layer_norm(x, w, b, 1e-6); };
-  }));
-  cases.push_back(elementwise("add_layer_norm", m, c, 4, 5, [](const Shape& s) {
-    const Variable x = random(s), r = random(s), w = random({s[1]}), b = random({s[1]});
-    return [=] { return ops::add_layer_norm(x, r, w, b, 1e-6).normalised; };
-  }));
-  cases.push_back(elementwise("gelu", m, 4 * c, 2, 3, [](const Shape& s) {
-    const Variable x = random(s);
-    return [=] { return ops::gelu(x); };
-  }));
-  cases.push_back(elementwise("add", m, c, 3, 0, [](const Shape& s) {
-    const Variable x = random(s), y = random(s);
-    return [=] { return ops::add(x, y); };
-  }));
-}
-
-void add_vision_cases(std::vector<Case>& cases, const Model& m, int64_t side, int64_t patch) {
-  const int64_t count = m.tokens - 1, values = 3 * patch * patch;
-  const Work forward = multiply_adds(m.batch * count, values, m.width);
-  // The images need no gradient, so backward has the weight's product only.
-  cases.push_back(
-      {"patch_embedding", text(m.name, ":", m.batch, "x3x", side, "x", side, "p", patch), forward, forward, [=] {
-         const Variable images = random({m.batch, 3, side, side}, false);
-         const Variable w = random({m.width, 3, patch, patch}), b = random({m.width});
-         const Variable token = random({1, 1, m.width}), positions = random({1, m.tokens, m.width});
-         return [=] { return ops::patch_embedding(images, w, b, token, positions); };
-       }});
-}
-
-void add_text_cases(std::vector<Case>& cases, const Model& m) {
-  constexpr int64_t vocabulary = 30522;
-  cases.push_back(attention(m, 0.1));
-  cases.push_back(elementwise("dropout", m, m.width, 2, 2, [](const Shape& s) {
-    const Variable x = random(s);
-    return [=] { return ops::dropout(x, 0.1, RandomKey{0, 3}); };
-  }));
-  // The gradient is dense: backward writes all of the vocabulary.
-  cases.push_back({"embedding", text(m.name, ":", m.rows(), "of", vocabulary, "x", m.width),
-                   tensors(2, m.rows(), m.width), tensors(1, m.rows() + vocabulary, m.width), [=] {
-                     const Variable weight = random({vocabulary, m.width});
-                     const Tensor ids = random_ids({m.batch, m.tokens}, vocabulary);
-                     return [=] { return ops::embedding(ids, weight, 0); };
-                   }});
-}
-
-void add_loss_case(std::vector<Case>& cases, int64_t rows, int64_t classes) {
-  cases.push_back(
-      {"cross_entropy", text(rows, "x", classes), tensors(2, rows, classes), tensors(2, rows, classes), [=] {
-         const Variable logits = random({rows, classes});
-         const Tensor labels = random_ids({rows}, classes);
-         return [=] { return ops::cross_entropy(logits, labels); };
-       }});
-}
-
-// One tensor of n parameters: reads and writes weight and both moments, reads the gradient.
-void add_optimizer_cases(std::vector<Case>& cases, int64_t n) {
-  const auto with_gradient = [n] {
-    const auto store = std::make_shared<models::ParamStore>(0);
-    store->create("weight", {n}, models::Init::normal(0.02)).set_gradient(random({n}).data().clone());
-    return store;
-  };
-  cases.push_back({"adam", std::to_string(n), tensors(7, 1, n), {}, [=] {
-                     const auto store = with_gradient();
-                     const auto adam = std::make_shared<train::Adam>(*store, train::AdamConfig{});
-                     return [=] {
-                       adam->step();
-                       return store->at("weight");
-                     };
-                   }});
-  cases.push_back({"clip_gradient_norm", std::to_string(n), tensors(3, 1, n), {}, [=] {
-                     const auto store = with_gradient();
-                     return [=] {
-                       // Small enough to scale every time.
-                       train::clip_gradient_norm(*store, 1e-9);
-                       return store->at("weight");
-                     };
-                   }});
-}
-
-std::vector<Case> all_cases() {
-  std::vector<Case> cases;
-  for (const Model& m : {vit_base, bert_base, vit_tiny, bert_tiny, vit_mini, bert_mini}) add_layer_cases(cases, m);
-  add_vision_cases(cases, vit_base, 224, 16);
-  add_vision_cases(cases, vit_tiny, 224, 16);
-  add_vision_cases(cases, vit_mini, 64, 8);
-  for (const Model& m : {bert_base, bert_tiny, bert_mini}) add_text_cases(cases, m);
-  add_loss_case(cases, 32, 10);
-  add_loss_case(cases, 153, 30522);  // masked-language modelling: 15 % of 8 x 128 positions
-  add_optimizer_cases(cases, 1 << 20);
-  add_optimizer_cases(cases, 1 << 24);
-  return cases;
-}
-
-void report(benchmark::State& state, Work work) {
-  const auto passes = static_cast<double>(state.iterations());
-  const bool computes = work.flops > 0;
-  state.counters[computes ? "GFLOP/s" : "GB/s"] =
-      benchmark::Counter((computes ? work.flops : work.bytes) * 1e-9 * passes, benchmark::Counter::kIsRate);
-}
-
-// Timed by hand, because a backward pass uses its graph up: each needs a forward pass that does not count.
-void run_forward(benchmark::State& state, const Case& c, int thread_count) {
-  set_threads(thread_count);
-  const Op op = c.make();
-  op();  // oneDNN makes its kernel for a shape on first use
-  for (auto _ : state) {
-    const train::Stopwatch watch;
-    const Variable y = op();
-    state.SetIterationTime(watch.seconds());
-    benchmark::DoNotOptimize(y.data().raw());
+template <class F>
+Work work_of(F&& pass) {
+  start_trace({});
+  pass();
+  Work work;
+  for (const TraceEvent& e : stop_trace().events) {
+    work.flops += static_cast<double>(e.flops);
+    work.bytes += static_cast<double>(e.bytes);
   }
-  report(state, c.forward);
+  return work;
 }
 
-void run_backward(benchmark::State& state, const Case& c, int thread_count) {
+// of_peak and of_copy compare with one limit each, of_roofline with the time that the tighter one allows (Williams et
+// al. 2009).
+void report(benchmark::State& state, Work work, double seconds, DType dtype, int thread_count) {
+  const Limits& limit = limits.at(thread_count);
+  const double peak = dtype == DType::bf16 ? limit.bfloat16_gflops : limit.float32_gflops;
+  const double gflops = 1e-9 * work.flops / seconds, gigabytes = 1e-9 * work.bytes / seconds;
+  if (work.flops > 0) {
+    state.counters["GFLOP/s"] = gflops;
+    state.counters["of_peak"] = gflops / peak;
+  }
+  if (work.bytes > 0) {
+    state.counters["GB/s"] = gigabytes;
+    state.counters["of_copy"] = gigabytes / limit.copy_gb;
+  }
+  state.counters["of_roofline"] = std::max(gflops / peak, gigabytes / limit.copy_gb);
+}
+
+// The inputs of the case that was called last: a case runs many times, in several ways, one after the other.
+const Call& call_of(const Case& c, DType dtype) {
+  static const Case* last = nullptr;
+  static DType last_dtype{};
+  static Call call;
+  if (last != &c || last_dtype != dtype) {
+    call = nullptr;  // before the next ones are made
+    call = c.make(dtype);
+    last = &c;
+    last_dtype = dtype;
+  }
+  return call;
+}
+
+void run_forward(benchmark::State& state, const Case& c, DType dtype, int thread_count) try {
   set_threads(thread_count);
-  const Op op = c.make();
-  const Tensor seed = random(op().shape()).data();
-  gradients({op()}, {seed}, {});
+  const Call& call = call_of(c, dtype);
+  const Work work = work_of(call);  // also the first call, in which libraries make their kernels for a shape
+  const train::Stopwatch watch;
+  for (auto _ : state) benchmark::DoNotOptimize(call().data().raw());
+  report(state, work, watch.seconds() / static_cast<double>(state.iterations()), dtype, thread_count);
+} catch (const Error& e) {
+  state.SkipWithError(e.what());
+}
+
+// A backward pass uses its graph up, so that each needs a forward pass, which does not count.
+void run_backward(benchmark::State& state, const Case& c, DType dtype, int thread_count) try {
+  set_threads(thread_count);
+  const Call& call = call_of(c, dtype);
+  const Variable first = call();
+  const Tensor seed = random(first.shape(), first.dtype()).data();
+  const Work work = work_of([&] { gradients({first}, {seed}, {}); });
+  double seconds = 0;
   for (auto _ : state) {
-    const Variable y = op();
+    state.PauseTiming();
+    const Variable y = call();
+    state.ResumeTiming();
     const train::Stopwatch watch;
     gradients({y}, {seed}, {});
-    state.SetIterationTime(watch.seconds());
+    seconds += watch.seconds();
   }
-  report(state, c.backward);
+  report(state, work, seconds / static_cast<double>(state.iterations()), dtype, thread_count);
+} catch (const Error& e) {
+  state.SkipWithError(e.what());
 }
 
-void register_cases(const std::vector<Case>& cases, int thread_count) {
-  const auto add = [&](const Case& c, const char* pass, auto* run) {
-    const std::string name = text(c.op, "/float32/", c.shape, "/", pass, "/threads:", thread_count);
-    benchmark::RegisterBenchmark(name.c_str(), run, c, thread_count)->UseManualTime()->Unit(benchmark::kMicrosecond);
-  };
-  for (const Case& c : cases) {
-    add(c, "forward", run_forward);
-    if (c.backward.flops > 0 || c.backward.bytes > 0) add(c, "backward", run_backward);
+// Whether the CPU has kernels for a dtype at all.
+bool dispatches(DType dtype) {
+  try {
+    dispatch(Tensor::empty({1}, dtype), [](auto, auto) {});
+    return true;
+  } catch (const Error&) {
+    return false;
   }
+}
+
+void register_cases(const std::vector<Case>& cases, const std::vector<int>& thread_counts) {
+  const bool bfloat16 = dispatches(DType::bf16);
+  for (const Case& c : cases)
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      if (dtype == DType::bf16 && (c.float32_only || !bfloat16)) continue;
+      for (const int count : thread_counts) {
+        const auto add = [&](const char* pass, auto* run) {
+          const std::string name = text(c.op, '/', dtype, '/', c.shape, '/', pass, "/threads:", count);
+          benchmark::RegisterBenchmark(name.c_str(), [&c, run, dtype, count](benchmark::State& state) {
+            run(state, c, dtype, count);
+          })->Unit(benchmark::kMicrosecond);
+        };
+        add("forward", run_forward);
+        if (!c.float32_only) add("backward", run_backward);  // the optimizer has none
+      }
+    }
 }
 
 }  // namespace
-}  // namespace duet
+}  // namespace duet::bench
 
 int main(int argc, char** argv) {
-  const int all = duet::threads();
-  const std::vector<duet::Case> cases = duet::all_cases();
-  duet::register_cases(cases, all);
-  if (all > 1) duet::register_cases(cases, 1);
+  using namespace duet;
+  const std::vector<bench::Case> cases = bench::all_cases();
+  if (argc > 1 && std::strcmp(argv[1], "--list") == 0) {
+    std::set<std::string> ops;
+    for (const bench::Case& c : cases) ops.insert(c.op);
+    for (const std::string& op : ops) std::cout << op << '\n';
+    return 0;
+  }
+  std::vector<int> thread_counts{threads()};
+  if (threads() > 1) thread_counts.push_back(1);
+  bench::register_cases(cases, thread_counts);
   // Shorter than the library's half second, for so many cases; a later --benchmark_min_time overrides it.
   std::vector<char*> arguments(argv, argv + argc);
   char min_time[] = "--benchmark_min_time=0.1";
@@ -268,5 +161,16 @@ int main(int argc, char** argv) {
   int count = argc + 1;
   benchmark::Initialize(&count, arguments.data());
   if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return 1;
+  const auto listing = [](const char* argument) { return std::string_view(argument).starts_with("--benchmark_list"); };
+  if (std::none_of(argv + 1, argv + argc, listing))
+    for (const int n : thread_counts) {
+      const bench::Limits& l = bench::limits[n] = bench::measure_limits(n);
+      const auto context = [&](const char* name, double value) {
+        benchmark::AddCustomContext(text(name, "/threads:", n), std::to_string(value));
+      };
+      context("float32_peak_gflops", l.float32_gflops);
+      context("bfloat16_peak_gflops", l.bfloat16_gflops);
+      context("copy_gb_per_second", l.copy_gb);
+    }
   benchmark::RunSpecifiedBenchmarks();
 }

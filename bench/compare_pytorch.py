@@ -192,16 +192,19 @@ def torch_step(args):
             wait()
         backward = time.perf_counter()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        if wait:
+            wait()
+        clipped = time.perf_counter()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if gpu and not (math.isfinite(loss.item()) and math.isfinite(norm.item())):  # waits for the GPU, as duet does
             sys.exit("compare_pytorch: loss or gradient norm is not finite")
         end = time.perf_counter()
-        return forward - start, backward - forward, end - backward, end - start
+        return forward - start, backward - forward, clipped - backward, end - clipped, end - start
 
     for _ in range(args.warmup_steps):
         step()
-    seconds = [step()[3] for _ in range(args.steps)]
+    seconds = [step()[4] for _ in range(args.steps)]
     median = statistics.median(seconds)
     result = {
         "step_seconds": median,
@@ -213,7 +216,7 @@ def torch_step(args):
     if gpu:
         result["peak_device_bytes"] = torch.cuda.max_memory_allocated(device)
         parts = [step(lambda: torch.cuda.synchronize(device)) for _ in range(args.steps)]
-        for i, name in enumerate(("forward_seconds", "backward_seconds", "optimizer_seconds")):
+        for i, name in enumerate(("forward_seconds", "backward_seconds", "clip_seconds", "optimizer_seconds")):
             result[name] = statistics.median(p[i] for p in parts)
     print(json.dumps(result))
 
@@ -283,7 +286,7 @@ def compare(args):
     for name in sides:
         keys = ["step_seconds", "samples_per_second", "peak_rss_bytes"]
         if args.device != "cpu":
-            keys += ["forward_seconds", "backward_seconds", "optimizer_seconds", "peak_device_bytes"]
+            keys += ["forward_seconds", "backward_seconds", "clip_seconds", "optimizer_seconds", "peak_device_bytes"]
         result[name] = {key: summary(runs[name], key) for key in keys}
     if args.json:
         print(json.dumps(result))

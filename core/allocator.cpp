@@ -8,7 +8,7 @@
 #include <limits>
 
 #include "duet/core/error.h"
-#include "duet/core/op_scope.h"
+#include "duet/core/trace.h"
 
 namespace duet {
 namespace {
@@ -55,6 +55,7 @@ void* CachingAllocator::allocate(size_t bytes) {
   }
   stats_.in_use_bytes += static_cast<int64_t>(size);
   stats_.peak_in_use_bytes = std::max(stats_.peak_in_use_bytes, stats_.in_use_bytes);
+  if (tracing()) trace_memory(source_.name, index_, stats_.in_use_bytes);
   return block;
 }
 
@@ -62,6 +63,7 @@ void CachingAllocator::release(void* block, size_t bytes) {
   const size_t size = size_class(bytes);
   const std::lock_guard lock(mutex_);
   stats_.in_use_bytes -= static_cast<int64_t>(size);
+  if (tracing()) trace_memory(source_.name, index_, stats_.in_use_bytes);
   if (caching && !closed_) {
     cached_[size].push_back(block);
   } else {

@@ -74,14 +74,13 @@ DeviceInformation describe(CudaContext context);
 // How many devices there are; 0 also where there is no driver, and `why` then says so.
 int device_count(CudaContext, std::string& why);
 
-// Time of kernels and library calls on the device, by the op that asked for them.
-struct KernelTime {
-  std::string op, kernel;
-  int64_t calls = 0;
-  double seconds = 0;
+// A kernel or library call on the device, and the op that asked for it.
+struct KernelSpan {
+  const char *op, *kernel;
+  double begin, end;  // seconds since start_profile
 };
-void start_profile(CudaContext context);  // and forgets what was measured before
-std::vector<KernelTime> stop_profile(CudaContext context);
+void start_profile(CudaContext context);  // waits for the device, and forgets what was measured before
+std::vector<KernelSpan> stop_profile(CudaContext context);
 
 // Throws Error saying what is missing (driver, device, or index) unless the device can be used.
 void require(CudaContext context);

@@ -29,6 +29,7 @@ struct Context {
   };
   int index;
   bool profiling = false;
+  cudaEvent_t profile_begin = nullptr;
   std::vector<Sample> samples;
   int multiprocessors;
   cudaStream_t stream;

@@ -1,5 +1,3 @@
-#include <map>
-
 #include "duet/core/op_scope.h"
 #include "duet/cuda/check.h"
 #include "duet/cuda/context.h"
@@ -32,26 +30,33 @@ Timed::~Timed() {
 void start_profile(CudaContext which) {
   cuda::Context& context = cuda::context_of(which);
   stop_profile(which);
+  context.profile_begin = cuda::record(context);
+  cuda::check_cuda(cudaEventSynchronize(context.profile_begin), "cudaEventSynchronize");
   context.profiling = true;
 }
 
-std::vector<KernelTime> stop_profile(CudaContext which) {
+std::vector<KernelSpan> stop_profile(CudaContext which) {
   cuda::Context& context = cuda::context_of(which);
   cuda::finish(context);
   context.profiling = false;
-  std::map<std::pair<std::string, std::string>, KernelTime> times;
-  for (const cuda::Context::Sample& sample : context.samples) {
+  std::vector<KernelSpan> spans;
+  const auto seconds = [&](cudaEvent_t event) {
     float milliseconds = 0;
+    cuda::check_cuda(cudaEventElapsedTime(&milliseconds, context.profile_begin, event), "cudaEventElapsedTime");
+    return 1e-3 * static_cast<double>(milliseconds);
+  };
+  for (const cuda::Context::Sample& sample : context.samples) {
+    const double begin = seconds(sample.begin);
+    float milliseconds = 0;  // of its own: in floats, what has passed since the profile began is coarser
     cuda::check_cuda(cudaEventElapsedTime(&milliseconds, sample.begin, sample.end), "cudaEventElapsedTime");
-    KernelTime& time = times[{sample.op, sample.kernel}];
-    time = {sample.op, sample.kernel, time.calls + 1, time.seconds + 1e-3 * static_cast<double>(milliseconds)};
+    spans.push_back({sample.op, sample.kernel, begin, begin + 1e-3 * static_cast<double>(milliseconds)});
     cudaEventDestroy(sample.begin);
     cudaEventDestroy(sample.end);
   }
   context.samples.clear();
-  std::vector<KernelTime> result;
-  for (auto& [key, time] : times) result.push_back(std::move(time));
-  return result;
+  if (context.profile_begin != nullptr) cudaEventDestroy(context.profile_begin);
+  context.profile_begin = nullptr;
+  return spans;
 }
 
 }  // namespace duet

@@ -24,12 +24,18 @@ Variable attention(const Variable& qkv, const AttentionOptions& options) {
   const Tensor saved = Tensor::empty(saved_shape, wide(x.dtype()), x.device());
   const Tensor y = Tensor::empty({batch, tokens, width}, x.dtype(), x.device());
   const RandomKey random = options.random;
+  // Scores and context; backward has the products of dv, dp, dq and dk.
+  const int64_t flops = 4 * batch * tokens * tokens * width;
+  OpScope::computes(flops);
+  OpScope::touches(mask);
   dispatch("attention", x, [&]<class T>(auto context, Type<T>) {
     attention_forward<T>(context, s, x.data<T>(), mask.defined() ? mask.data<uint8_t>() : nullptr, dropout, random,
                          saved.data<Wide<T>>(), y.data<T>());
   });
   return Variable::from_op(
-      "attention", y, {qkv}, [x, mask, saved, y, s, dropout, random](const Tensor& dy, GradientSink& sink) {
+      "attention", y, {qkv}, [x, mask, saved, y, s, dropout, random, flops](const Tensor& dy, GradientSink& sink) {
+        OpScope::computes(2 * flops);
+        OpScope::touches(x, mask, y);
         Tensor dx = empty_like(x);
         dispatch(dy, [&]<class T>(auto context, Type<T>) {
           attention_backward<T>(context, s, x.data<T>(), mask.defined() ? mask.data<uint8_t>() : nullptr,

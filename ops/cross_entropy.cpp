@@ -28,12 +28,14 @@ Variable cross_entropy(const Variable& logits, const Tensor& labels, const Cross
   const Tensor loss = Tensor::empty({}, wide(logits.dtype()), logits.data().device());
   // The gradient is made together with the loss, because both need the same exponentials.
   const Tensor dlogits = empty_like(logits.data());
+  OpScope::touches(targets, weights, dlogits);
   dispatch("cross_entropy", dlogits, [&]<class T>(auto context, Type<T>) {
     cross_entropy_kernel<T>(context, rows<const T>(logits.data()), targets.data<int64_t>(),
                             weights.defined() ? weights.data<Wide<T>>() : nullptr, options.label_smoothing,
                             options.ignore_index, rows<T>(dlogits), loss.data<Wide<T>>());
   });
   return Variable::from_op("cross_entropy", loss, {logits}, [dlogits](const Tensor& dy, GradientSink& sink) {
+    OpScope::touches(dlogits);
     Tensor dx = empty_like(dlogits);
     dispatch(dlogits, [&]<class T>(auto context, Type<T>) {
       scale_by_element<T>(context, dlogits.data<T>(), dy.data<Wide<T>>(), dx.data<T>(), dlogits.numel());

@@ -63,6 +63,7 @@ Variable multiply(const Variable& a, const Variable& b) {
   const Tensor ad = a.data(), bd = b.data();
   return Variable::from_op("multiply", apply("multiply", Binary::multiply, ad, bd), {a, b},
                            [ad, bd](const Tensor& dy, GradientSink& sink) {
+                             OpScope::touches(ad, bd);
                              if (sink.needs(0)) sink.add(0, apply("multiply", Binary::multiply, dy, bd));
                              if (sink.needs(1)) sink.add(1, reduce_to(apply("multiply", Binary::multiply, dy, ad), bd));
                            });
@@ -74,6 +75,7 @@ Variable divide(const Variable& a, const Variable& b) {
   const Tensor bd = b.data(), y = apply("divide", Binary::divide, a.data(), bd);
   // da = dy / b, db = -dy y / b.
   return Variable::from_op("divide", y, {a, b}, [y, bd](const Tensor& dy, GradientSink& sink) {
+    OpScope::touches(y, bd);
     const Tensor da = apply("divide", Binary::divide, dy, bd);
     if (sink.needs(1)) sink.add(1, scaled("divide", reduce_to(apply("multiply", Binary::multiply, da, y), bd), -1));
     sink.add(0, da);

@@ -13,6 +13,7 @@ Variable embedding(const Tensor& ids, const Variable& weight, int64_t padding_id
   shape.append(width);
   check_same_device("embedding", {weight.data(), ids});
   const Tensor wd = weight.data(), y = Tensor::empty(shape, wd.dtype(), wd.device());
+  OpScope::moves(static_cast<int64_t>(ids.bytes() + 2 * y.bytes()));  // only the rows that are looked up
   dispatch_index(ids, "embedding", [&](const auto* id) {
     // On the GPU the kernel checks the ids, and the error appears with the next result that is read.
     for (int64_t i = 0; i < (ids.device().kind == DeviceKind::cpu ? count : 0); ++i)
@@ -24,6 +25,7 @@ Variable embedding(const Tensor& ids, const Variable& weight, int64_t padding_id
   });
   return Variable::from_op("embedding", y, {weight}, [ids, wd, padding_idx](const Tensor& dy, GradientSink& sink) {
     Tensor dw = zeros_like(wd);
+    OpScope::touches(ids);
     dispatch_index(ids, "embedding", [&](const auto* id) {
       dispatch(dy, [&]<class T>(auto context, Type<T>) {
         embedding_backward<T>(context, id, ids.numel(), padding_idx, dy.data<T>(), rows<T>(dw));

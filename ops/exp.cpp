@@ -12,6 +12,7 @@ Variable exp(const Variable& x) {
   // Only y is kept: dx = dy * y.
   return Variable::from_op("exp", y, {x}, [y](const Tensor& dy, GradientSink& sink) {
     Tensor dx = empty_like(dy);
+    OpScope::touches(y);
     dispatch(dy, [&]<class T>(auto context, Type<T>) { exp_backward<T>(context, y, dy, dx); });
     sink.add(0, std::move(dx));
   });

@@ -11,6 +11,7 @@ Variable gelu(const Variable& x, bool tanh_approximation) {
   dispatch("gelu", xd, [&]<class T>(auto context, Type<T>) { gelu_forward<T>(context, tanh_approximation, xd, y); });
   return Variable::from_op("gelu", y, {x}, [xd, tanh_approximation](const Tensor& dy, GradientSink& sink) {
     Tensor dx = empty_like(dy);
+    OpScope::touches(xd);
     dispatch(dy, [&]<class T>(auto context, Type<T>) { gelu_backward<T>(context, tanh_approximation, xd, dy, dx); });
     sink.add(0, std::move(dx));
   });

@@ -17,6 +17,7 @@ Variable l2_normalize(const Variable& x, double eps) {
   });
   return Variable::from_op("l2_normalize", y, {x}, [y, inverse, eps](const Tensor& dy, GradientSink& sink) {
     Tensor dx = empty_like(dy);
+    OpScope::touches(y, inverse);
     dispatch(dy, [&]<class T>(auto context, Type<T>) {
       l2_normalize_backward<T>(context, rows<const T>(y), inverse.data<Wide<T>>(), static_cast<Wide<T>>(eps),
                                rows<const T>(dy), rows<T>(dx));

@@ -25,6 +25,7 @@ Saved forward(const char* op, const Tensor& x, const Tensor& residual, const Ten
   const int64_t count = rows_of(x);
   Saved saved{residual.defined() ? empty_like(x) : x, Tensor::empty({count}, wide(x.dtype()), x.device()),
               Tensor::empty({count}, wide(x.dtype()), x.device()), weight};
+  OpScope::touches(saved.mean, saved.rstd);
   dispatch(op, x, [&]<class T>(auto context, Type<T>) {
     layer_norm_forward<T>(context, rows<const T>(x), residual.defined() ? residual.data<T>() : nullptr,
                           saved.x.data<T>(), weight.data<Wide<T>>(), bias.data<Wide<T>>(), static_cast<Wide<T>>(eps),
@@ -37,6 +38,7 @@ Saved forward(const char* op, const Tensor& x, const Tensor& residual, const Ten
 // plus `extra`, unless `input` is false.
 Tensor gradients(const Saved& saved, const Tensor& dy, const Tensor& extra, bool input, size_t first,
                  GradientSink& sink) {
+  OpScope::touches(saved.x, saved.mean, saved.rstd, saved.weight);
   Tensor dx, dw, db;
   if (sink.needs(first) || sink.needs(first + 1)) {
     dw = empty_like(saved.weight);

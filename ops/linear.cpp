@@ -22,6 +22,9 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias,
   const Tensor z = Tensor::empty(shape, x.dtype(), xd.device());
   const bool activated = activation != Activation::none;
   const Tensor y = activated ? empty_like(z) : z;
+  const int64_t flops = 2 * m * in * out;
+  OpScope::computes(flops);
+  if (activated) OpScope::touches(z);
   dispatch("linear", xd, [&]<class T>(auto context, Type<T>) {
     linear_forward<T>(context, m, in, out, xd.data<T>(), wd.data<T>(),
                       bias.defined() ? bias.data().data<Wide<T>>() : nullptr, activation, z.data<T>(), y.data<T>());
@@ -29,7 +32,9 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias,
   // Kept: x and weight, in the dtype of x; with an activation also z, the value before it.
   const Tensor kept_z = activated ? z : Tensor();
   return Variable::from_op(
-      "linear", y, {x, weight, bias}, [xd, wd, kept_z, activation, m, in, out](const Tensor& dy, GradientSink& sink) {
+      "linear", y, {x, weight, bias},
+      [xd, wd, kept_z, activation, m, in, out, flops](const Tensor& dy, GradientSink& sink) {
+        OpScope::touches(kept_z);
         dispatch(dy, [&]<class T>(auto context, Type<T>) {
           Tensor dz = dy, db;
           if (sink.needs(2)) db = Tensor::empty({out}, wide(dy.dtype()), dy.device());
@@ -43,11 +48,15 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias,
           }
           if (db.defined()) sink.add(2, std::move(db));
           if (sink.needs(0)) {
+            OpScope::computes(flops);
+            OpScope::touches(wd);
             Tensor dx = empty_like(xd);
             gemm<T>(context, m, in, out, 1, {dz.data<T>(), out}, {wd.data<T>(), in}, 0, {dx.data<T>(), in});
             sink.add(0, std::move(dx));
           }
           if (sink.needs(1)) {
+            OpScope::computes(flops);
+            OpScope::touches(xd);
             Tensor dw = Tensor::empty(wd.shape(), wide(dy.dtype()), dy.device());
             gemm<T, Wide<T>>(context, out, in, m, 1, {dz.data<T>(), out, true}, {xd.data<T>(), in}, 0,
                              {dw.data<Wide<T>>(), in});

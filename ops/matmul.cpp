@@ -34,12 +34,16 @@ Variable matmul(const Variable& a, const Variable& b, bool transpose_a, bool tra
   shape.append(m);
   shape.append(n);
   const Tensor ad = a.data(), bd = b.data(), y = Tensor::empty(shape, a.dtype(), ad.device());
+  const int64_t flops = 2 * batch * m * n * k;
+  OpScope::computes(flops);
   dispatch("matmul", ad,
            [&]<class T>(auto context, Type<T>) { batched<T>(context, batch, ad, transpose_a, bd, transpose_b, y); });
   return Variable::from_op("matmul", y, {a, b},
-                           [ad, bd, transpose_a, transpose_b, batch](const Tensor& dy, GradientSink& sink) {
+                           [ad, bd, transpose_a, transpose_b, batch, flops](const Tensor& dy, GradientSink& sink) {
                              dispatch(dy, [&]<class T>(auto context, Type<T>) {
                                if (sink.needs(0)) {
+                                 OpScope::computes(flops);
+                                 OpScope::touches(bd);
                                  Tensor da = empty_like(ad);
                                  if (transpose_a)
                                    batched<T>(context, batch, bd, transpose_b, dy, true, da);
@@ -48,6 +52,8 @@ Variable matmul(const Variable& a, const Variable& b, bool transpose_a, bool tra
                                  sink.add(0, std::move(da));
                                }
                                if (sink.needs(1)) {
+                                 OpScope::computes(flops);
+                                 OpScope::touches(ad);
                                  Tensor db = empty_like(bd);
                                  if (transpose_b)
                                    batched<T>(context, batch, dy, true, ad, transpose_a, db);

@@ -14,6 +14,7 @@ Variable mean_tokens(const Variable& x, const Tensor& mask) {
   check(!mask.defined() || (mask.shape() == Shape{samples, tokens} && mask.dtype() == DType::u8), "mean_tokens",
         "mask ", mask, " does not fit x ", x);
   check_same_device("mean_tokens", {x.data(), mask});
+  OpScope::touches(mask);
   // One row of weights per sample, so that a matrix product does the rest.
   const Tensor weights = Tensor::empty({samples, 1, tokens}, x.dtype(), x.data().device());
   dispatch("mean_tokens", weights, [&]<class T>(auto context, Type<T>) {

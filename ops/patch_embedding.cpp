@@ -29,6 +29,9 @@ Variable patch_embedding(const Variable& images, const Variable& weight, const V
   const Tensor x = images.data(), w = weight.data().to(images.dtype());
   const Tensor patches = Tensor::empty({grid.batch * count, grid.size()}, x.dtype(), x.device());
   const Tensor y = Tensor::empty({grid.batch, count + 1, width}, x.dtype(), x.device());
+  const int64_t flops = 2 * grid.batch * count * grid.size() * width;
+  OpScope::computes(flops);
+  OpScope::touches(patches);
   dispatch("patch_embedding", x, [&]<class T>(auto context, Type<T>) {
     patchify<T>(context, grid, x.data<T>(), patches.data<T>());
     const Tensor projected = Tensor::empty({grid.batch * count, width}, x.dtype(), x.device());
@@ -39,7 +42,7 @@ Variable patch_embedding(const Variable& images, const Variable& weight, const V
   });
   return Variable::from_op(
       "patch_embedding", y, {images, weight, bias, class_token, positions},
-      [patches, w, grid, width, count](const Tensor& dy, GradientSink& sink) {
+      [patches, w, grid, width, count, flops](const Tensor& dy, GradientSink& sink) {
         dispatch(dy, [&]<class T>(auto context, Type<T>) {
           const int64_t token_row = (count + 1) * width, m = grid.batch * count;
           Tensor dpositions = Tensor::empty({1, count + 1, width}, wide(dy.dtype()), dy.device());
@@ -52,6 +55,8 @@ Variable patch_embedding(const Variable& images, const Variable& weight, const V
           copy_blocks(context, dy.raw() + static_cast<size_t>(width) * sizeof(T),
                       static_cast<size_t>(token_row) * sizeof(T), dprojected.raw(), block, block, grid.batch);
           if (sink.needs(0)) {
+            OpScope::computes(flops);
+            OpScope::touches(w);
             const Tensor dpatches = empty_like(patches);
             gemm<T>(context, m, grid.size(), width, 1, {dprojected.data<T>(), width}, {w.data<T>(), grid.size()}, 0,
                     {dpatches.data<T>(), grid.size()});
@@ -60,6 +65,8 @@ Variable patch_embedding(const Variable& images, const Variable& weight, const V
             sink.add(0, std::move(dx));
           }
           if (sink.needs(1)) {
+            OpScope::computes(flops);
+            OpScope::touches(patches);
             Tensor dw = Tensor::empty(w.shape(), wide(dy.dtype()), dy.device());
             gemm<T, Wide<T>>(context, width, grid.size(), m, 1, {dprojected.data<T>(), width, true},
                              {patches.data<T>(), grid.size()}, 0, {dw.data<Wide<T>>(), grid.size()});

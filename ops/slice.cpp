@@ -20,6 +20,7 @@ Variable slice(const Variable& x, int axis, int64_t begin, int64_t end) {
   const size_t inner = static_cast<size_t>(shape.product(axis + 1, rank)) * size_of(y.dtype());
   const size_t stride = static_cast<size_t>(x.dim(axis)) * inner, offset = static_cast<size_t>(begin) * inner;
   const size_t block = static_cast<size_t>(end - begin) * inner;
+  OpScope::moves(static_cast<int64_t>(2 * y.bytes()));
   dispatch_device(y.device(), [&](auto context) {
     copy_blocks(context, x.data().raw() + offset, stride, y.raw(), block, block, outer);
   });

@@ -14,6 +14,7 @@ Variable softmax(const Variable& x) {
   // Only y is kept: dx = y * (dy - sum(y * dy)).
   return Variable::from_op("softmax", y, {x}, [y](const Tensor& dy, GradientSink& sink) {
     Tensor dx = empty_like(dy);
+    OpScope::touches(y);
     dispatch(dy, [&]<class T>(auto context, Type<T>) {
       softmax_backward<T>(context, rows<const T>(y), rows<const T>(dy), rows<T>(dx));
     });

@@ -12,6 +12,7 @@ Variable tanh(const Variable& x) {
   // Only y is kept: dx = dy * (1 - y^2).
   return Variable::from_op("tanh", y, {x}, [y](const Tensor& dy, GradientSink& sink) {
     Tensor dx = empty_like(dy);
+    OpScope::touches(y);
     dispatch(dy, [&]<class T>(auto context, Type<T>) { tanh_backward<T>(context, y, dy, dx); });
     sink.add(0, std::move(dx));
   });

@@ -83,7 +83,9 @@ void add_bench_command(CLI::App& app) {
   step->add_flag("--deterministic,!--no-deterministic", numerics().deterministic,
                  "On a GPU: only kernels that give the same bits every time");
   step->add_flag("--tf32", numerics().tf32, "On a GPU: round the operands of float32 products to 10 bits");
-  step->add_flag("--profile", c->step.profile, "On a GPU: also the time of every kernel in one step, by op");
+  step->add_flag("--profile", c->step.profile, "Also the time and rate of every op; on a GPU the time of every kernel");
+  step->add_option("--trace", c->step.trace,
+                   "File to write a time line of a few more steps to, as JSON for Perfetto or chrome://tracing");
   c->add_common(*step);
   step->callback([c] {
     c->parse();

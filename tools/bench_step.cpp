@@ -2,18 +2,18 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <iomanip>
 
 #include "duet/autograd/engine.h"
 #include "duet/autograd/grad_mode.h"
 #include "duet/core/backend.h"
 #include "duet/core/memory.h"
-#include "duet/core/op_scope.h"
 #include "duet/core/parallel.h"
+#include "duet/core/trace.h"
 #include "duet/ops/matmul.h"
 #include "duet/tools/arguments.h"
 #include "duet/tools/bench_peak.h"
+#include "duet/tools/bench_profile.h"
 #include "duet/train/optimizer.h"
 #include "duet/train/progress.h"
 #include "duet/train/strategies.h"
@@ -24,6 +24,7 @@ namespace duet::tools {
 namespace {
 
 constexpr int64_t label_count = 10;
+constexpr int64_t traced_steps = 3;  // their mean evens out what else the machine does
 
 template <class Encoder>
 void set_dropout(Encoder& encoder, double dropout) {
@@ -82,7 +83,7 @@ namespace {
 
 // Seconds of one step's parts.
 struct StepTimes {
-  double forward, backward, optimizer, whole;
+  double forward, backward, clip, optimizer, whole;
 };
 
 struct StepRunner {
@@ -94,27 +95,33 @@ struct StepRunner {
 
   // A step whose parts are timed; a GPU is waited for after each, which a real step does not do.
   StepTimes in_phases(int64_t step, RandomKey key) const {
+    const OpScope step_scope("step", ScopeKind::phase);
     const Device device = task.store().device();
     const train::Stopwatch watch;
     const Variable loss = [&] {
-      const OpScope scope("forward");
+      const OpScope scope("forward", ScopeKind::phase);
       return task.loss(batch, task.training_run(key, recompute));
     }();
     synchronize(device);
     const double forward = watch.seconds();
     {
-      const OpScope scope("backward");
+      const OpScope scope("backward", ScopeKind::phase);
       backward(loss);
     }
     synchronize(device);
     const double backward_pass = watch.seconds();
-    const OpScope scope("optimizer");
-    const Tensor norm = train::clip_gradients(task.store(), options.clip);
+    const Tensor norm = [&] {
+      const OpScope scope("clip", ScopeKind::phase);
+      return train::clip_gradients(task.store(), options.clip);
+    }();
+    synchronize(device);
+    const double clip = watch.seconds();
+    const OpScope scope("optimizer", ScopeKind::phase);
     adam.step();
     task.store().clear_gradients();
     check_finite({loss.data(), norm}, step);
     const double end = watch.seconds();
-    return {forward, backward_pass - forward, end - backward_pass, end};
+    return {forward, backward_pass - forward, clip - backward_pass, end - clip, end};
   }
   // A step as training runs it.
   double whole(train::TrainingStep& training_step, int64_t step) const {
@@ -128,21 +135,6 @@ struct StepRunner {
           step, " must be finite");
   }
 };
-
-// Kernels of what f puts on the device, the slowest first.
-Json profiled([[maybe_unused]] const Device& device, [[maybe_unused]] const std::function<void()>& f) {
-  Json kernels = Json::array();
-  if constexpr (cuda_built) {
-    const CudaContext context{device.index};
-    start_profile(context);
-    f();
-    std::vector<KernelTime> times = stop_profile(context);
-    std::sort(times.begin(), times.end(), [](const auto& a, const auto& c) { return a.seconds > c.seconds; });
-    for (const KernelTime& t : times)
-      kernels.push_back({{"op", t.op}, {"kernel", t.kernel}, {"calls", t.calls}, {"seconds", t.seconds}});
-  }
-  return kernels;
-}
 
 // FLOP/s of a large matrix product, in 1e9: what a GPU can be asked for at best.
 double measure_matmul_gflops(const Device& device, DType dtype) {
@@ -173,6 +165,7 @@ double measure_matmul_gflops(const Device& device, DType dtype) {
 
 Json measure_step(const StepBenchmark& b) {
   check_step(b);
+  if (!b.trace.empty()) write_trace({}, b.trace);  // so that a file that cannot be written is an error now
   const models::ClassifierConfig config = model_config(b);
   const bool gpu = b.device.kind == DeviceKind::cuda;
   const DType dtype = b.dtype == "bfloat16" ? DType::bf16 : DType::f32;
@@ -191,10 +184,11 @@ Json measure_step(const StepBenchmark& b) {
   const StepRunner run{task, adam, options, batch, b.recompute};
   const auto stats = [&] { return dispatch_device(b.device, [](auto context) { return allocator(context).stats(); }); };
 
-  std::vector<double> whole, forward, backward_pass, optimizer;
+  std::vector<double> whole, forward, backward_pass, clip, optimizer;
   const auto note_phases = [&](const StepTimes& t) {
     forward.push_back(t.forward);
     backward_pass.push_back(t.backward);
+    clip.push_back(t.clip);
     optimizer.push_back(t.optimizer);
   };
   train::TrainingStep training_step(task, adam, {.clip = options.clip, .recompute = b.recompute, .graphs = b.graphs});
@@ -215,8 +209,14 @@ Json measure_step(const StepBenchmark& b) {
     const StepTimes t = run.in_phases(i, training_step.key(i, 0));
     if (i >= 0) note_phases(t);  // after a recording the ordinary memory is cold at first
   }
-  const Json kernels =
-      gpu && b.profile ? profiled(b.device, [&] { run.in_phases(0, training_step.key(0, 0)); }) : Json();
+  const int64_t peak_rss = peak_rss_bytes();
+  Trace trace;
+  if (b.profile || !b.trace.empty()) {
+    start_trace(b.device);
+    for (int64_t i = 0; i < traced_steps; ++i) run.in_phases(i, training_step.key(i, 0));
+    trace = stop_trace();
+    if (!b.trace.empty()) write_trace(trace, b.trace);
+  }
   const double peak = std::max(peak_before, peak_now());
   const double seconds = median(whole), gflop = task.step_flops(host) * 1e-9;
   Json result{{"size", b.size},
@@ -227,15 +227,21 @@ Json measure_step(const StepBenchmark& b) {
               {"step_seconds", seconds},
               {"forward_seconds", median(forward)},
               {"backward_seconds", median(backward_pass)},
+              {"clip_seconds", median(clip)},
               {"optimizer_seconds", median(optimizer)},
               {"samples_per_second", static_cast<double>(b.batch) / seconds},
               {"gflop_per_step", gflop},
               {"gflops", gflop / seconds},
               {"peak_gflops", peak},
               {"fraction_of_peak", gflop / seconds / peak},
-              {"peak_rss_bytes", peak_rss_bytes()},
+              {"peak_rss_bytes", peak_rss},
               {"allocations_per_step", static_cast<double>(allocations) / static_cast<double>(b.steps)}};
-  if (!kernels.is_null()) result["kernels"] = kernels;
+  if (b.profile && gpu) result["kernels"] = profile_kernels(trace, traced_steps);
+  if (b.profile && !gpu) {
+    const double copy = measure_bandwidth().copy;
+    result["copy_gb_per_second"] = copy;
+    result["ops"] = profile_ops(trace, traced_steps, peak, copy);
+  }
   if (gpu) {
     result["device"] = text(b.device);
     result["peak_device_bytes"] = stats().peak_in_use_bytes;
@@ -255,6 +261,7 @@ std::string step_table(const Json& r) {
   };
   phase("forward", "forward_seconds");
   phase("backward", "backward_seconds");
+  phase("clip", "clip_seconds");
   phase("optimizer", "optimizer_seconds");
   phase("step", "step_seconds");
   out << "samples/s     " << std::setw(10) << number("samples_per_second") << "\nGFLOP         " << std::setw(10)
@@ -262,15 +269,11 @@ std::string step_table(const Json& r) {
       << number("peak_gflops") << ", " << 100 * number("fraction_of_peak") << " %\npeak memory   " << std::setw(10)
       << number("peak_rss_bytes") / (1 << 20) << " MiB\nallocations   " << std::setw(10)
       << number("allocations_per_step") << " per step\n";
-  if (!r.contains("kernels")) return out.str();
-  double total = 0;
-  for (const Json& k : r["kernels"]) total += k["seconds"].get<double>();
-  out << "\nop                  kernel                       calls        ms       %\n";
-  for (const Json& k : r["kernels"])
-    out << std::left << std::setw(20) << k["op"].get<std::string>() << std::setw(26) << k["kernel"].get<std::string>()
-        << std::right << std::setw(8) << k["calls"] << std::setw(10) << 1e3 * k["seconds"].get<double>() << std::setw(8)
-        << 100 * k["seconds"].get<double>() / total << '\n';
-  out << std::left << std::setw(54) << "sum" << std::right << std::setw(10) << 1e3 * total << '\n';
+  if (r.contains("ops")) {
+    out << "copy GB/s     " << std::setw(10) << number("copy_gb_per_second") << '\n'
+        << profile_table(r["ops"], number("step_seconds"));
+  }
+  if (r.contains("kernels")) out << kernel_table(r["kernels"]);
   return out.str();
 }
 

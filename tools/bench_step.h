@@ -13,14 +13,15 @@ struct StepBenchmark {
   double dropout = -1;  // negative: as the preset's encoders have it
   bool recompute = false;
   bool graphs = true;    // on a GPU: record a step and repeat it
-  bool profile = false;  // on a GPU: also the time of every kernel
+  bool profile = false;  // also the time of every op, or on a GPU of every kernel
+  std::string trace;     // file to write a trace of some steps to
 };
 
 // Throws UsageError when no step could have these settings.
 void check_step(const StepBenchmark& benchmark);
 // Times whole training steps (forward with loss, backward, clip and AdamW) of the image+text classifier on a fixed
 // random batch, on threads() threads. Times are medians over the steps after the warm-up; the peak that they are
-// compared with is measured before and after.
+// compared with is measured before and after. Profile and trace come from steps of their own after the measured ones.
 Json measure_step(const StepBenchmark& benchmark);
 std::string step_table(const Json& result);
 

@@ -79,6 +79,9 @@ void TrainingCommand::add_to(CLI::App& command) {
   command.add_option("--threads", threads, "Compute threads; 0 = one per core")->capture_default_str();
   command.add_flag("--graphs,!--no-graphs", stage.graphs,
                    "On a GPU: record a step and repeat it while the shapes of batches stay the same");
+  command.add_option("--trace", trace,
+                     "File to write a time line of the second to fifth step (of the first stage) to, as JSON for "
+                     "Perfetto or chrome://tracing");
   command.add_flag("--tf32", numerics().tf32, "On a GPU: round the operands of float32 products to 10 bits, for speed");
   command.add_flag("--deterministic,!--no-deterministic", deterministic, "Same seed, same bits (always so on the CPU)");
 }
@@ -119,6 +122,7 @@ void TrainingCommand::prepare() {
   if (!text_config.empty()) stage.size.text = models::BertConfig::from_json(read_json(text_config));
   stage.command = command_line();
   std::cerr << "device    " << device_description(stage.device) << '\n';
+  if (!trace.empty()) stage.trace = std::make_shared<TraceFile>(trace, stage.device);
   train::catch_interrupts();
 }
 

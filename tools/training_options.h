@@ -11,6 +11,7 @@ struct TrainingCommand {
   std::string size = "mini", fit = "pad", device = "cpu", on_bad_sample = "stop", interpolation = "hf",
               text_pooling = "pooler";
   std::string vision_config, text_config;  // JSON files in Hugging Face's format
+  std::string trace;
   int threads = 0;
   int64_t max_pixels = 0;
   bool deterministic = true;

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "duet/core/parallel.h"
+#include "duet/core/trace.h"
 #include "duet/train/idx.h"
 
 namespace duet::train {
@@ -48,6 +49,7 @@ SampleSource::SampleSource(const Dataset& dataset, std::vector<Sample> samples,
 }
 
 Image SampleSource::decode(size_t sample) const {
+  const OpScope scope("decode", ScopeKind::data);
   try {
     Image image = load_fitted_reference(image_paths_[sample], config_.steps, config_.image_size, config_.decode);
     check_image_size(image, config_.steps, config_.image_size, image_paths_[sample]);
@@ -80,7 +82,11 @@ Loader::Loader(std::shared_ptr<const SampleSource> source, LoaderConfig config, 
     : source_(std::move(source)), config_(config), next_to_make_(first_batch), next_to_give_(first_batch) {
   check(config_.batch > 0, "loader", "--batch must be positive, got ", config_.batch);
   batches_per_epoch_ = (static_cast<int64_t>(source_->size()) + config_.batch - 1) / config_.batch;
-  for (int i = 0; i < config_.workers; ++i) workers_.emplace_back([this] { work(); });
+  for (int i = 0; i < config_.workers; ++i)
+    workers_.emplace_back([this, i] {
+      name_thread(text("loader ", i));
+      work();
+    });
 }
 
 Loader::~Loader() {
@@ -125,6 +131,7 @@ void mask_tokens(const Tokenizer& tokenizer, double p, Random random, int32_t* i
 }  // namespace
 
 Batch Loader::make(int64_t number) {
+  const OpScope scope("batch", ScopeKind::data);
   const int64_t epoch = number / batches_per_epoch_, index = number % batches_per_epoch_;
   const auto whole_epoch = order(epoch);
   const std::vector<size_t>& all = *whole_epoch;
@@ -152,6 +159,7 @@ Batch Loader::make(int64_t number) {
   const int64_t count = batch.size();
   if (input.use_images) {
     const int64_t side = input.image_size;
+    const OpScope pixels("pixels", ScopeKind::data);
     batch.images = Tensor::empty({count, 3, side, side}, DType::f32);
     for (size_t i = 0; i < images.size(); ++i)
       to_chw(images[i], input.steps, batch.images.data<float>() + static_cast<int64_t>(i) * 3 * side * side);
@@ -162,6 +170,7 @@ Batch Loader::make(int64_t number) {
       batch.labels.data<int64_t>()[i] = source_->samples()[batch.samples[i]].label;
   }
   if (input.use_text) {
+    const OpScope tokens_scope("tokens", ScopeKind::data);
     std::vector<std::vector<int32_t>> texts;
     size_t longest = 1;
     for (const size_t s : batch.samples) {

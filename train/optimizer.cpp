@@ -6,6 +6,7 @@
 
 #include "duet/core/backend.h"
 #include "duet/core/dispatch.h"
+#include "duet/core/op_scope.h"
 #include "duet/train/adam_kernel.h"
 
 namespace duet::train {
@@ -56,6 +57,7 @@ void Adam::check_gradients() const {
 }
 
 void Adam::apply() {
+  const OpScope scope("adam", ScopeKind::update);
   check_gradients();
   const AdamConstants constants{config_.beta1, config_.beta2, config_.eps, config_.decoupled};
   const auto* step = reinterpret_cast<const AdamStep*>(step_.data<double>());
@@ -64,10 +66,12 @@ void Adam::apply() {
       fail("adam", "parameters must be float32 or float64, got ", slots_[0].exp_avg);
     } else {
       std::vector<AdamSlot<T>> slots;
-      for (const Slot& s : slots_)
-        slots.push_back({s.parameter->value.data().data<T>(), s.exp_avg.data<T>(), s.exp_avg_sq.data<T>(),
-                         s.parameter->value.gradient().data<T>(), s.exp_avg.numel(), s.group.learning_rate_scale,
-                         s.group.decay ? config_.weight_decay : 0});
+      for (const Slot& s : slots_) {
+        const Tensor theta = s.parameter->value.data(), gradient = s.parameter->value.gradient();
+        OpScope::touches(theta, theta, s.exp_avg, s.exp_avg, s.exp_avg_sq, s.exp_avg_sq, gradient);
+        slots.push_back({theta.data<T>(), s.exp_avg.data<T>(), s.exp_avg_sq.data<T>(), gradient.data<T>(),
+                         s.exp_avg.numel(), s.group.learning_rate_scale, s.group.decay ? config_.weight_decay : 0});
+      }
       adam_update<T>(context, slots, constants, step);
     }
   });
@@ -80,9 +84,13 @@ void Adam::step(double schedule) {
 }
 
 Tensor clip_gradients(models::ParamStore& store, double max_norm) {
+  const OpScope scope("clip_gradients", ScopeKind::update);
   std::vector<Tensor> gradients;
   for (const models::Parameter& p : store.parameters())
-    if (p.value.requires_grad() && p.value.gradient().defined()) gradients.push_back(p.value.gradient());
+    if (p.value.requires_grad() && p.value.gradient().defined()) {
+      gradients.push_back(p.value.gradient());
+      OpScope::touches(gradients.back());  // read, if nothing else: most steps clip nothing
+    }
   if (gradients.empty()) return Tensor::zeros({}, DType::f64);
   const Tensor norm = Tensor::empty({}, DType::f64, gradients[0].device());
   dispatch("clip", gradients[0], [&]<class T>(auto context, Type<T>) {

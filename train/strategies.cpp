@@ -111,7 +111,7 @@ Json describe_run(const StageConfig& config, const char* stage, const Json& mode
 }
 
 RunOptions run_options(const StageConfig& config, Json description, const SampleSource& source) {
-  RunOptions run{config.out, config.label, config.resume, std::move(description), {}, config.graphs};
+  RunOptions run{config.out, config.label, config.resume, std::move(description), {}, config.graphs, config.trace};
   if (source.config().use_images)
     for (size_t i = 0; i < source.size() && run.example_images.size() < 4; ++i) try {
         run.example_images.emplace_back("example/" + source.samples()[i].id, encode_png(source.image(i)));

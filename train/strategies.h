@@ -25,7 +25,8 @@ struct StageConfig {
   double dropout = -1;  // for both encoders; negative = as the encoder's config says
   TrainOptions options;
   Device device;
-  bool graphs = true;  // see RunOptions
+  bool graphs = true;                // see RunOptions
+  std::shared_ptr<TraceFile> trace;  // likewise; of several stages that share it the first takes it
   bool resume = false;
   bool keep_checkpoints = true;
   std::string command;  // as typed, for config.json

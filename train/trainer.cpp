@@ -165,6 +165,7 @@ Json Run::config() const {
 
 void Run::save() {
   if (last_saved_ == result_.steps) return;
+  const OpScope scope("checkpoint", ScopeKind::phase);
   result_.seconds = seconds_before_ + watch_.seconds();
   result_.peak_rss_bytes = std::max(result_.peak_rss_bytes, peak_rss_bytes());
   metrics_->sync();
@@ -224,6 +225,7 @@ void Run::resume() {
 }
 
 Run::Prepared Run::prepare(Loader& loader) {
+  const OpScope scope("data", ScopeKind::phase);
   Prepared prepared{loader.next(), {}, {}};
   if (prepared.batch.size() == 0) return prepared;
   prepared.parts = split_batch(prepared.batch, options_.batch);
@@ -234,6 +236,7 @@ Run::Prepared Run::prepare(Loader& loader) {
 // One optimizer step: micro-batches, each loss weighted by its share, so that they add up to the full batch's mean.
 // Returns it, or nothing when there is nothing to learn from: every sample was bad and skipped, or no token masked.
 std::optional<double> Run::step(Loader& loader, bool last) {
+  const OpScope scope("step", ScopeKind::phase);
   gradient_norm_ = 0;
   if (next_failure_) std::rethrow_exception(std::exchange(next_failure_, nullptr));
   const Prepared now = next_ ? std::move(*next_) : prepare(loader);
@@ -256,14 +259,23 @@ std::optional<double> Run::step(Loader& loader, bool last) {
       const double share = task_.weight(now.parts[i]) / total_weight;
       if (share == 0) continue;
       const Batch part = i == 0 ? now.first : device_batches_.upload(now.parts[i]);
-      const Variable loss =
-          task_.loss(part, task_.training_run(training_step_.key(result_.steps, i), options_.recompute));
-      backward(ops::scale(loss, share));
+      const Variable loss = [&] {
+        const OpScope forward("forward", ScopeKind::phase);
+        return task_.loss(part, task_.training_run(training_step_.key(result_.steps, i), options_.recompute));
+      }();
+      {
+        const OpScope back("backward", ScopeKind::phase);
+        backward(ops::scale(loss, share));
+      }
       device_batches_.used();
       losses.emplace_back(loss.data(), share);
       result_.flops += task_.step_flops(now.parts[i]);
     }
-    norm = clip_gradients(task_.store(), options_.clip);
+    {
+      const OpScope clip("clip", ScopeKind::phase);
+      norm = clip_gradients(task_.store(), options_.clip);
+    }
+    const OpScope optimizer("optimizer", ScopeKind::phase);
     adam_.step(schedule_.at(result_.steps));
   }
   // While a GPU works, the next batch is decoded and sent. Only then is it waited for. Parameters that a bad gradient
@@ -298,6 +310,7 @@ void Run::finish_epoch(const std::vector<std::string>& skipped) {
 }
 
 void Run::evaluate(Progress& progress) {
+  const OpScope scope("evaluation", ScopeKind::phase);
   Loader loader(validation_, loader_config(false));
   const Evaluation evaluation = task_.evaluate(loader);
   for (const std::string& reason : loader.skipped())
@@ -363,7 +376,10 @@ StageResult Run::go() {
   }
   Progress progress(run_.label, result_.steps, total_steps_);
   Loader loader(training_, loader_config(true), result_.steps);
+  const int64_t first = result_.steps;
   while (result_.steps < total_steps_ && !result_.stopped_early) {
+    if (run_.trace && result_.steps == first + 1) run_.trace->start();
+    if (run_.trace && result_.steps == first + 5) run_.trace->finish();
     const int64_t seen = result_.samples_seen;
     const double rate = schedule_.at(result_.steps);
     const std::optional<double> loss = step(loader, result_.steps + 1 == total_steps_);
@@ -393,6 +409,7 @@ StageResult Run::go() {
                              "; continue with --resume --out ", run_.directory));
     }
   }
+  if (run_.trace) run_.trace->finish();  // of a run of fewer steps
   save();
   std::vector<std::string> skipped = loader.skipped();
   skipped.insert(skipped.end(), validation_skipped_.begin(), validation_skipped_.end());

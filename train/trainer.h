@@ -1,5 +1,6 @@
 #pragma once
 
+#include "duet/core/trace.h"
 #include "duet/train/optimizer.h"
 #include "duet/train/tasks.h"
 
@@ -30,6 +31,7 @@ struct RunOptions {
   Json config;            // everything needed to repeat the run; written to config.json
   std::vector<std::pair<std::string, std::string>> example_images;  // caption and PNG, for TensorBoard
   bool graphs = true;                                               // on a GPU: record steps and repeat them
+  std::shared_ptr<TraceFile> trace;                                 // if set, takes the second to fifth step
 };
 
 // Trains the task's parameters, but for those that --freeze names, and leaves them at the best validation result (at

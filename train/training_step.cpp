@@ -24,19 +24,22 @@ std::string shapes_of(Batch batch) {
 StepOutcome TrainingStep::work(const Batch& batch, RandomKey key, bool apply_only, double schedule) {
   task_.store().clear_gradients();
   const Variable loss = [&] {
-    const OpScope scope("forward");
+    const OpScope scope("forward", ScopeKind::phase);
     return task_.loss(batch, task_.training_run(key, settings_.recompute));
   }();
   {
-    const OpScope scope("backward");
+    const OpScope scope("backward", ScopeKind::phase);
     backward(loss);
   }
-  const OpScope scope("optimizer");
-  const StepOutcome outcome{loss.data(), clip_gradients(task_.store(), settings_.clip)};
+  const Tensor norm = [&] {
+    const OpScope scope("clip", ScopeKind::phase);
+    return clip_gradients(task_.store(), settings_.clip);
+  }();
+  const OpScope scope("optimizer", ScopeKind::phase);
   if (!apply_only) adam_.advance(schedule);
   adam_.apply();
   task_.store().clear_gradients();
-  return outcome;
+  return {loss.data(), norm};
 }
 
 TrainingStep::Recording& TrainingStep::recording_of(const Batch& batch) {
@@ -61,7 +64,7 @@ TrainingStep::Recording& TrainingStep::recording_of(const Batch& batch) {
 StepOutcome TrainingStep::run(const Batch& batch, int64_t step, double schedule) {
   if constexpr (cuda_built) {
     const Device device = task_.store().device();
-    if (settings_.graphs && device.kind == DeviceKind::cuda) {
+    if (settings_.graphs && device.kind == DeviceKind::cuda && !tracing()) {  // a trace shows what a graph would hide
       const CudaContext context{device.index};
       Recording& recording = recording_of(batch);
       // The first time in the usual way: libraries choose and load their kernels then.

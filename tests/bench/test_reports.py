@@ -173,7 +173,7 @@ class ComparePytorch(unittest.TestCase):
             started.append(command)
             seconds = 0.01 if "bench" in command else 0.02
             return {"step_seconds": seconds, "samples_per_second": 1, "peak_rss_bytes": 1, "peak_device_bytes": 1,
-                    "forward_seconds": 1, "backward_seconds": 1, "optimizer_seconds": 1, "torch": "2.11",
+                    "forward_seconds": 1, "backward_seconds": 1, "clip_seconds": 1, "optimizer_seconds": 1, "torch": "2.11",
                     "gflop_per_step": compare.gflop_per_step(compare.SIZES["mini"], 32, 24)}
 
         with mock.patch.object(compare, "run", fake), mock.patch.object(compare, "cuda_of_torch", lambda: True), \

@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <filesystem>
+#include <memory>
 #include <regex>
 #include <set>
 #include <sstream>
@@ -124,6 +126,18 @@ TEST(OpTableCoverage, EveryPublicOpHasARow) {
   for (const std::string& op : rows) EXPECT_TRUE(ops.contains(op)) << op << " is in the table but in no ops/*.h";
   EXPECT_GE(ops.size(), 27u);
 }
+
+#ifdef DUET_BENCH_OPS
+TEST(OpTableCoverage, EveryOpHasABenchmark) {
+  const std::unique_ptr<FILE, int (*)(FILE*)> list(::popen(DUET_BENCH_OPS " --list", "r"), ::pclose);
+  ASSERT_NE(list, nullptr);
+  std::set<std::string> benchmarks;
+  for (char line[100]; std::fgets(line, sizeof line, list.get()) != nullptr;)
+    benchmarks.insert(std::string(line, std::string_view(line).find('\n')));
+  for (const OpCase& row : op_cases())
+    EXPECT_TRUE(benchmarks.contains(row.op)) << row.op << " has no case in bench/ops";
+}
+#endif
 
 }  // namespace
 }  // namespace duet::ops

@@ -1,6 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <map>
+#include <set>
 
 #include "duet/core/parallel.h"
 #include "duet/tests/tools/run_duet.h"
@@ -36,7 +39,7 @@ TEST(BenchStep, ReportsExactlyTheContractsKeys) {
   std::vector<std::string> keys;
   for (const auto& [key, value] : r.items()) keys.push_back(key);
   EXPECT_EQ(keys, (std::vector<std::string>{"size", "dtype", "batch", "seq", "threads", "step_seconds",
-                                            "forward_seconds", "backward_seconds", "optimizer_seconds",
+                                            "forward_seconds", "backward_seconds", "clip_seconds", "optimizer_seconds",
                                             "samples_per_second", "gflop_per_step", "gflops", "peak_gflops",
                                             "fraction_of_peak", "peak_rss_bytes", "allocations_per_step"}));
   EXPECT_EQ(r["size"], "mini");
@@ -67,6 +70,125 @@ TEST(BenchStep, AllocatesNothingAfterTheWarmUp) {
   EXPECT_EQ(r["allocations_per_step"], 0);
 }
 #endif
+
+// A trace's complete events by their thread, in the order of their beginnings, the longer first.
+std::map<int, std::vector<Json>> complete_events(const Json& trace) {
+  std::map<int, std::vector<Json>> threads;
+  for (const Json& e : trace.at("traceEvents"))
+    if (e.at("ph") == "X") threads[e.at("tid").get<int>()].push_back(e);
+  for (auto& [thread, events] : threads)
+    std::sort(events.begin(), events.end(), [](const Json& a, const Json& b) {
+      const double x = a["ts"], y = b["ts"];
+      return x != y ? x < y : a["dur"].get<double>() > b["dur"].get<double>();
+    });
+  return threads;
+}
+
+double ending(const Json& event) {
+  return event["ts"].get<double>() + event["dur"].get<double>();
+}
+
+TEST(BenchStep, TracesNestedPhasesAndOps) {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "trace.json";
+  const Json result =
+      measure_step({.size = "mini", .batch = 2, .seq = 8, .steps = 1, .warmup_steps = 1, .trace = path});
+  EXPECT_FALSE(result.contains("ops"));
+  const Json trace = read_json(path);
+  const auto threads = complete_events(trace);
+  ASSERT_EQ(threads.size(), 1u);
+  std::vector<Json> open;
+  std::map<std::string, int> phases;
+  int ops = 0;
+  for (const Json& e : threads.begin()->second) {
+    while (!open.empty() && ending(open.back()) <= e["ts"].get<double>()) open.pop_back();
+    if (!open.empty()) {
+      EXPECT_LE(ending(e), ending(open.back()) + 5e-4) << e << " in " << open.back();
+    }
+    open.push_back(e);
+    if (e["cat"] == "phase") {
+      ++phases[e["name"]];
+      EXPECT_EQ(open.size(), e["name"] == "step" ? 1u : 2u) << e;
+      continue;
+    }
+    // step > phase > op, each in its own.
+    ASSERT_GE(open.size(), 3u) << e;
+    ++ops;
+    if (e["cat"] == "update")
+      EXPECT_EQ(open[1]["name"], e["name"] == "adam" ? "optimizer" : "clip");
+    else
+      EXPECT_EQ(open[1]["name"], e["cat"]);
+    if (e["name"] == "linear" && e["cat"] == "forward") {
+      EXPECT_EQ(e["args"]["inputs"].size(), 3u);
+      EXPECT_EQ(e["args"]["dtype"], "float32");
+      EXPECT_GT(e["args"]["flops"], 0);
+      EXPECT_GT(e["args"]["bytes"], 0);
+    }
+  }
+  const int steps = phases["step"];
+  EXPECT_GT(steps, 0);
+  EXPECT_EQ(phases,
+            (std::map<std::string, int>{
+                {"step", steps}, {"forward", steps}, {"backward", steps}, {"clip", steps}, {"optimizer", steps}}));
+  EXPECT_GT(ops, 100 * steps);
+  int counters = 0, names = 0;
+  for (const Json& e : trace["traceEvents"]) {
+    counters += e["ph"] == "C";
+    names += e["ph"] == "M";
+    EXPECT_TRUE(e["ph"] != "C" || e["args"]["bytes"] > 0) << e;
+  }
+  EXPECT_GT(counters, ops);
+  EXPECT_EQ(names, 2);
+}
+
+// The sum over a step's events is the step's count, but for the gradient of the images, which nothing needs, and for
+// pooler and head.
+TEST(BenchStep, TracedFlopsAreTheSteps) {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "trace.json";
+  const Json result =
+      measure_step({.size = "tiny", .batch = 2, .seq = 16, .steps = 1, .warmup_steps = 0, .trace = path});
+  double flops = 0;
+  int steps = 0;
+  const Json trace = read_json(path);
+  for (const Json& e : trace["traceEvents"]) {
+    steps += e["name"] == "step";
+    if (e.contains("args")) flops += e["args"].value("flops", 0.0);
+  }
+  ASSERT_GT(steps, 0);
+  EXPECT_NEAR(flops * 1e-9 / steps / result["gflop_per_step"].get<double>(), 1, 0.01);
+}
+
+TEST(BenchStep, ProfilesOps) {
+  const Json r = measure_step({.size = "mini", .batch = 2, .seq = 8, .steps = 1, .warmup_steps = 1, .profile = true});
+  EXPECT_GT(r["copy_gb_per_second"].get<double>(), 0.01);
+  double share = 0, flop = 0;
+  std::set<std::string> passes;
+  for (const Json& row : r["ops"]) {
+    share += row["share"].get<double>();
+    passes.insert(row["op"].get<std::string>() + " " + row["pass"].get<std::string>());
+    if (row["gflops"].is_null()) continue;
+    flop += row["gflops"].get<double>() * row["seconds"].get<double>();
+    EXPECT_DOUBLE_EQ(row["fraction_of_peak"], row["gflops"].get<double>() / r["peak_gflops"].get<double>());
+    EXPECT_DOUBLE_EQ(row["fraction_of_copy"],
+                     row["gb_per_second"].get<double>() / r["copy_gb_per_second"].get<double>());
+  }
+  EXPECT_NEAR(share, 1, 1e-9);
+  EXPECT_NEAR(flop / r["gflop_per_step"].get<double>(), 1, 0.02);
+  for (const char* pass : {"linear forward", "linear backward", "attention backward", "adam update",
+                           "clip_gradients update", "outside ops backward", "accumulate backward"})
+    EXPECT_TRUE(passes.contains(pass)) << pass;
+  const std::string table = step_table(r);
+  EXPECT_NE(table.find("% peak"), std::string::npos) << table;
+  EXPECT_NE(table.find("layer_norm"), std::string::npos) << table;
+}
+
+TEST(BenchStep, RefusesATraceFileBeforeItMeasures) {
+  const auto run = run_duet("bench step --size mini --batch 1 --seq 4 --steps 1 --trace /nowhere/trace.json");
+  EXPECT_EQ(run.status, 1);
+  EXPECT_NE(run.err.find("cannot write /nowhere/trace.json: No such file or directory"), std::string::npos) << run.err;
+  EXPECT_EQ(run.out, "");
+}
 
 TEST(BenchStep, CommandPrintsJsonAloneOnStandardOutput) {
   const auto run = run_duet("bench step --size mini --batch 1 --seq 4 --steps 1 --warmup-steps 0 --threads 1 --json");

@@ -32,7 +32,7 @@ echo "========= COMPUTE-SANITIZER"
 echo "========= ERROR SUMMARY: 0 errors"
 """
 STEP = {"size": "mini", "dtype": "bfloat16", "device": "cuda:0", "batch": 32, "seq": 24, "step_seconds": 0.0125,
-        "forward_seconds": 0.004, "backward_seconds": 0.008, "optimizer_seconds": 0.001, "samples_per_second": 2560.0,
+        "forward_seconds": 0.004, "backward_seconds": 0.008, "clip_seconds": 0.0005, "optimizer_seconds": 0.001, "samples_per_second": 2560.0,
         "gflops": 1234.5, "fraction_of_peak": 0.25, "peak_device_bytes": 1 << 30}
 KERNELS = [{"op": "linear", "kernel": "matmul", "calls": 2, "seconds": 0.004},
            {"op": "linear", "kernel": "activation", "calls": 3, "seconds": 0.001}]

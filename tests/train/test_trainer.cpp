@@ -103,7 +103,8 @@ class Trainer : public ::testing::Test {
                    .label = name,
                    .resume = resume,
                    .config = {{"stage", "test"}},
-                   .graphs = graphs_};
+                   .graphs = graphs_,
+                   .trace = trace_};
     ::testing::internal::CaptureStderr();
     const auto finish = [&](Task& task) {
       try {
@@ -189,6 +190,7 @@ class Trainer : public ::testing::Test {
   double dropout_ = 0.1;
   bool validate_ = true;
   BadSample on_bad_sample_ = BadSample::stop;
+  std::shared_ptr<TraceFile> trace_;
   int64_t resumed_calls_ = 0;  // loss calls that the checkpoint to resume from contains
   std::string log_;
   Meddling outcome_of_failure_;
@@ -539,6 +541,40 @@ TEST(StageResult, RoundTripsThroughJson) {
   r.stopped_early = true;
   const Json json = r.to_json();
   EXPECT_EQ(StageResult::from_json(parse_json(json.dump(), "test")).to_json(), json);
+}
+
+// How many complete events a trace has of each name, those of the device under "kernel".
+std::map<std::string, int> traced(const std::string& path) {
+  std::map<std::string, int> counts;
+  const Json trace = read_json(path);
+  for (const Json& e : trace.at("traceEvents"))
+    if (e.at("ph") == "X") ++counts[e.at("cat") == "kernel" ? "kernel" : e.at("name").get<std::string>()];
+  return counts;
+}
+
+// On a GPU the traced steps are not repeated from graphs, the others are.
+TEST_F(Trainer, ATraceChangesNothing) {
+  graphs_ = true;
+  options_.augment = "none";
+  const Outcome untraced = run("untraced");
+  const std::string path = directory_ / "trace.json";
+  trace_ = std::make_shared<TraceFile>(path, testing::device());
+  expect_same_run(run("traced"), untraced);
+  const auto counts = traced(path);
+  for (const char* name : {"step", "forward", "backward", "clip", "optimizer", "adam"})
+    EXPECT_EQ(counts.at(name), 4) << name;
+  EXPECT_EQ(counts.contains("kernel"), testing::on_cuda());
+}
+
+TEST_F(Trainer, ATraceHoldsWhatWasDoneBeforeAFailure) {
+  const std::string path = directory_ / "trace.json";
+  trace_ = std::make_shared<TraceFile>(path, testing::device());
+  EXPECT_CONTAINS(run_failing("run", false, {.die_at = 4}), "the power went off");
+  trace_.reset();
+  EXPECT_FALSE(tracing());
+  const auto counts = traced(path);
+  EXPECT_EQ(counts.at("step"), 3);
+  EXPECT_EQ(counts.at("adam"), 2);
 }
 
 TEST(CheckSameRun, IgnoresWhereFilesLieButNotWhatTheyHold) {

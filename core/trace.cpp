@@ -1,0 +1,189 @@
+#include "duet/core/trace.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <mutex>
+
+#include "duet/core/file.h"
+#include "duet/core/json.h"
+
+namespace duet {
+
+struct OpenEvent {
+  TraceEvent event;  // with times of the clock
+  OpenEvent* parent;
+  bool whole_bytes = false;  // operands do not add to them
+};
+
+namespace {
+
+int64_t now() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+// The trace being recorded. Memory of its own comes from the system, so that what an allocator counts stays as it is.
+struct Recording {
+  std::mutex mutex;
+  Trace trace;
+  int64_t began = 0;
+  int64_t number = 0;  // of the recording, so that threads know whether they were counted
+};
+
+Recording& recording() {
+  static auto* the_recording = new Recording;  // allocators outlive static objects
+  return *the_recording;
+}
+
+struct ThisThread {
+  OpenEvent* innermost = nullptr;
+  std::string name;
+  int64_t recording = 0;
+  int index = 0;
+};
+thread_local ThisThread this_thread;
+
+// The mutex is held.
+int thread_index(Recording& r) {
+  if (this_thread.recording != r.number) {
+    this_thread.recording = r.number;
+    this_thread.index = static_cast<int>(r.trace.threads.size());
+    const std::string unnamed = ::gettid() == ::getpid() ? "main" : text("thread ", ::gettid());
+    r.trace.threads.push_back(this_thread.name.empty() ? unnamed : this_thread.name);
+  }
+  return this_thread.index;
+}
+
+}  // namespace
+
+void name_thread(const std::string& name) {
+  this_thread.name = name;
+  ::pthread_setname_np(::pthread_self(), name.substr(0, 15).c_str());  // the system's limit
+}
+
+OpenEvent* OpScope::begin(const char* op, ScopeKind kind) {
+  auto* open = new OpenEvent{{}, this_thread.innermost};
+  this_thread.innermost = open;
+  open->event.name = op;
+  open->event.kind = kind;
+  open->event.begin = now();
+  return open;
+}
+
+void OpScope::end(OpenEvent* open) {
+  TraceEvent& event = open->event;
+  event.end = now();
+  this_thread.innermost = open->parent;
+  if (open->parent != nullptr) open->parent->event.inside += event.end - event.begin;
+  {
+    Recording& r = recording();
+    const std::lock_guard lock(r.mutex);
+    if (tracing() && event.begin >= r.began) {  // otherwise its trace has ended
+      event.begin -= r.began;
+      event.end -= r.began;
+      event.thread = thread_index(r);
+      r.trace.events.push_back(std::move(event));
+    }
+  }
+  delete open;
+}
+
+void OpScope::add(int64_t flops, int64_t bytes) {
+  if (this_thread.innermost == nullptr) return;
+  this_thread.innermost->event.flops += flops;
+  this_thread.innermost->event.bytes += bytes;
+}
+
+void OpScope::set_bytes(int64_t bytes) {
+  if (this_thread.innermost == nullptr) return;
+  this_thread.innermost->event.bytes = bytes;
+  this_thread.innermost->whole_bytes = true;
+}
+
+void trace_operands(const char* op, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs) {
+  OpenEvent* open = this_thread.innermost;
+  if (open == nullptr || std::strcmp(open->event.name, op) != 0) return;
+  std::vector<const std::byte*> counted;
+  const auto note = [&](const std::vector<Tensor>& tensors, const std::vector<Tensor>& others,
+                        std::vector<TensorKind>& kinds) {
+    for (const Tensor& t : tensors) {
+      if (!t.defined()) continue;
+      kinds.push_back({t.shape(), t.dtype()});
+      const auto same = [&](const Tensor& other) { return other.raw() == t.raw(); };
+      if (open->whole_bytes || std::any_of(others.begin(), others.end(), same) ||
+          std::find(counted.begin(), counted.end(), t.raw()) != counted.end())
+        continue;
+      counted.push_back(t.raw());
+      open->event.bytes += static_cast<int64_t>(t.bytes());
+    }
+  };
+  note(inputs, outputs, open->event.inputs);
+  note(outputs, inputs, open->event.outputs);
+}
+
+void trace_memory(const char* allocator, int index, int64_t bytes) {
+  Recording& r = recording();
+  const std::lock_guard lock(r.mutex);
+  if (tracing()) r.trace.memory.push_back({allocator, index, now() - r.began, bytes});
+}
+
+void start_trace(const Device& device) {
+  check(!tracing(), "trace", "another trace is being recorded");
+  dispatch_device(device, [](auto context) {
+    if constexpr (std::is_same_v<decltype(context), CudaContext>) start_profile(context);
+  });
+  Recording& r = recording();
+  const std::lock_guard lock(r.mutex);
+  r.trace = {};
+  r.trace.device = device;
+  ++r.number;
+  thread_index(r);  // the first
+  r.began = now();
+  trace_recording = true;
+}
+
+Trace stop_trace() {
+  check(tracing(), "trace", "no trace is being recorded");
+  Trace trace;
+  {
+    Recording& r = recording();
+    const std::lock_guard lock(r.mutex);
+    trace_recording = false;
+    trace = std::move(r.trace);
+  }
+  dispatch_device(trace.device, [&](auto context) {
+    if constexpr (std::is_same_v<decltype(context), CudaContext>) trace.kernels = stop_profile(context);
+  });
+  return trace;
+}
+
+TraceFile::TraceFile(std::string path, const Device& device) : path_(std::move(path)), device_(device) {
+  write_trace({}, path_);
+}
+
+TraceFile::~TraceFile() {
+  try {
+    finish();
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "warning: the trace was not written: %s\n", e.what());
+  }
+}
+
+void TraceFile::start() {
+  if (state_ != waiting) return;
+  start_trace(device_);
+  state_ = recording;
+}
+
+void TraceFile::finish() {
+  if (state_ != recording) return;
+  state_ = done;
+  write_trace(stop_trace(), path_);
+}
+
+}  // namespace duet
