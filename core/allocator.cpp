@@ -14,6 +14,8 @@ namespace duet {
 namespace {
 
 constexpr size_t alignment = 64;
+// From which size on blocks are cut from segments, and to multiples of what.
+constexpr size_t least_piece = size_t{1} << 20, piece_step = size_t{16} << 10;
 // Under AddressSanitizer nothing is cached, so that overflows and use after free are seen.
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool caching = false;
@@ -30,40 +32,113 @@ size_t CachingAllocator::size_class(size_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
-void* CachingAllocator::allocate(size_t bytes) {
-  check(bytes <= std::numeric_limits<size_t>::max() / 4, "allocator", "out of memory: ", bytes, " bytes wanted");
-  const size_t size = size_class(bytes);
-  const std::lock_guard lock(mutex_);
-  ++stats_.requests;
-  auto& blocks = cached_[size];
-  void* block = nullptr;
-  if (!blocks.empty()) {
-    block = blocks.back();
-    blocks.pop_back();
-  } else {
-    block = source_.take(size, index_);
-    if (block == nullptr && trims_) {
-      free_cached();  // blocks of other sizes may be what is missing
-      block = source_.take(size, index_);
-    }
-    check(block != nullptr, "allocator", "out of ", source_.name, " memory: ", size, " bytes wanted",
-          *OpScope::current() ? text(" by ", OpScope::current()) : "", ", ", stats_.in_use_bytes, " bytes in use and ",
-          stats_.reserved_bytes - stats_.in_use_bytes,
-          " cached; try a smaller --batch, --recompute, or on a GPU --no-graphs");
-    ++stats_.system_allocations;
-    stats_.reserved_bytes += static_cast<int64_t>(size);
-  }
-  stats_.in_use_bytes += static_cast<int64_t>(size);
+bool CachingAllocator::cut_from_segments(size_t bytes) const {
+  return caching && source_.segment > 0 && bytes >= least_piece;
+}
+
+void CachingAllocator::count(int64_t bytes) {
+  stats_.in_use_bytes += bytes;
   stats_.peak_in_use_bytes = std::max(stats_.peak_in_use_bytes, stats_.in_use_bytes);
   if (tracing()) trace_memory(source_.name, index_, stats_.in_use_bytes);
+}
+
+void* CachingAllocator::take(size_t bytes) {
+  void* block = source_.take(bytes, index_);
+  if (block == nullptr && trims_) {
+    free_cached();  // blocks of other sizes may be what is missing
+    block = source_.take(bytes, index_);
+  }
+  check(block != nullptr, "allocator", "out of ", source_.name, " memory: ", bytes, " bytes wanted",
+        *OpScope::current() ? text(" by ", OpScope::current()) : "", ", ", stats_.in_use_bytes, " bytes in use and ",
+        stats_.reserved_bytes - stats_.in_use_bytes,
+        " cached; try a smaller --batch, --recompute, or on a GPU --no-graphs");
+  ++stats_.system_allocations;
+  stats_.reserved_bytes += static_cast<int64_t>(bytes);
+  return block;
+}
+
+void* CachingAllocator::allocate_piece(size_t bytes) {
+  const size_t size = (bytes + piece_step - 1) / piece_step * piece_step;
+  auto fitting = free_pieces_.lower_bound({size, nullptr});
+  if (fitting == free_pieces_.end()) {
+    // Ever larger ones, so that little is lost at their ends. What nobody writes to costs no memory.
+    const size_t wanted = std::max(source_.segment, std::bit_ceil(static_cast<size_t>(stats_.reserved_bytes) / 2));
+    size_t taken = std::max(size, std::min(wanted, size_t{1} << 30));
+    void* memory = taken > size ? source_.take(taken, index_) : nullptr;
+    if (memory != nullptr) {
+      ++stats_.system_allocations;
+      stats_.reserved_bytes += static_cast<int64_t>(taken);
+    } else {
+      taken = size;
+      memory = take(taken);
+    }
+    auto* const segment = static_cast<char*>(memory);
+    pieces_[segment] = {taken, segment, true};
+    fitting = free_pieces_.insert({taken, segment}).first;
+  }
+  char* const address = fitting->second;
+  Piece& piece = pieces_.at(address);
+  free_pieces_.erase(fitting);
+  piece.free = false;
+  if (const size_t rest = piece.size - size; rest >= piece_step) {
+    piece.size = size;
+    pieces_[address + size] = {rest, piece.segment, true};
+    free_pieces_.insert({rest, address + size});
+  }
+  count(static_cast<int64_t>(piece.size));
+  return address;
+}
+
+bool CachingAllocator::release_piece(void* block) {
+  auto piece = pieces_.find(static_cast<char*>(block));
+  if (piece == pieces_.end()) return false;
+  count(-static_cast<int64_t>(piece->second.size));
+  piece->second.free = true;
+  const auto joins = [&](Pieces::iterator a, Pieces::iterator b) {
+    return a->second.free && b->second.free && a->second.segment == b->second.segment;
+  };
+  if (const auto next = std::next(piece); next != pieces_.end() && joins(piece, next)) {
+    free_pieces_.erase({next->second.size, next->first});
+    piece->second.size += next->second.size;
+    pieces_.erase(next);
+  }
+  if (piece != pieces_.begin() && joins(std::prev(piece), piece)) {
+    const auto before = std::prev(piece);
+    free_pieces_.erase({before->second.size, before->first});
+    before->second.size += piece->second.size;
+    pieces_.erase(piece);
+    piece = before;
+  }
+  free_pieces_.insert({piece->second.size, piece->first});
+  return true;
+}
+
+void* CachingAllocator::allocate(size_t bytes) {
+  check(bytes <= std::numeric_limits<size_t>::max() / 4, "allocator", "out of memory: ", bytes, " bytes wanted");
+  const std::lock_guard lock(mutex_);
+  ++stats_.requests;
+  if (cut_from_segments(bytes)) return allocate_piece(bytes);
+  const size_t size = size_class(bytes);
+  auto& blocks = cached_[size];
+  void* block = nullptr;
+  if (blocks.empty()) {
+    block = take(size);
+  } else {
+    block = blocks.back();
+    blocks.pop_back();
+  }
+  count(static_cast<int64_t>(size));
   return block;
 }
 
 void CachingAllocator::release(void* block, size_t bytes) {
-  const size_t size = size_class(bytes);
   const std::lock_guard lock(mutex_);
-  stats_.in_use_bytes -= static_cast<int64_t>(size);
-  if (tracing()) trace_memory(source_.name, index_, stats_.in_use_bytes);
+  if (cut_from_segments(bytes) && release_piece(block)) {
+    if (closed_) free_cached();
+    return;
+  }
+  const size_t size = size_class(bytes);
+  count(-static_cast<int64_t>(size));
   if (caching && !closed_) {
     cached_[size].push_back(block);
   } else {
@@ -89,6 +164,18 @@ void CachingAllocator::free_cached() {
     stats_.reserved_bytes -= static_cast<int64_t>(size * blocks.size());
     blocks.clear();
   }
+  for (auto it = pieces_.begin(); it != pieces_.end();) {
+    const auto next = std::next(it);
+    const auto& [address, piece] = *it;
+    const bool whole = address == piece.segment && (next == pieces_.end() || next->second.segment != piece.segment);
+    if (piece.free && whole) {
+      free_pieces_.erase({piece.size, address});
+      source_.give_back(address, index_);
+      stats_.reserved_bytes -= static_cast<int64_t>(piece.size);
+      pieces_.erase(it);
+    }
+    it = next;
+  }
 }
 
 CachingAllocator::~CachingAllocator() {
@@ -109,14 +196,15 @@ MemorySource cpu_memory() {
   return {"CPU",
           [](size_t bytes, int) {
             // Large tensors in pages of 2 MiB: matrix products walk over rows that lie pages apart, and a page table
-            // with 512 times fewer entries makes them 2 % faster. The advice may be refused, which changes nothing else.
+            // with 512 times fewer entries makes them 2 % faster. The advice may be refused, which changes nothing
+            // else.
             constexpr size_t huge_page = size_t{2} << 20;
             const bool large = bytes >= huge_page;
             void* block = std::aligned_alloc(large ? huge_page : alignment, bytes);
             if (large && block != nullptr) madvise(block, bytes / huge_page * huge_page, MADV_HUGEPAGE);
             return block;
           },
-          [](void* block, int) { std::free(block); }};
+          [](void* block, int) { std::free(block); }, size_t{64} << 20};
 }
 
 CachingAllocator& cpu_allocator() {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <set>
 #include <vector>
 
 namespace duet {
@@ -21,10 +22,13 @@ struct MemorySource {
   const char* name;            // for messages: "CPU"
   void* (*take)(size_t, int);  // null when there is no memory left; the int is the device's index
   void (*give_back)(void*, int);
+  size_t segment;  // large blocks are cut from pieces of at least so many bytes; 0 = each is taken by itself
 };
 
-// Keeps freed blocks by size class, because a training step asks for the same sizes again and again and fresh pages
-// from the system must be zeroed and faulted in. Blocks are 64-byte aligned. Thread-safe.
+// Keeps freed blocks, because a training step asks for the same sizes again and again and fresh pages from the system
+// must be zeroed and faulted in. Small ones are kept by size class. Large ones are cut from segments, and neighbours
+// that are free grow together again: a step's activations leave their memory to its gradients, whose sizes differ.
+// Blocks are 64-byte aligned. Thread-safe.
 class CachingAllocator {
  public:
   // With `trims` false blocks are never given back before close(): somebody may use them without holding them, as a
@@ -41,15 +45,31 @@ class CachingAllocator {
   void reset_peak();
 
  private:
+  // A stretch of a segment, from its address in `pieces_` on.
+  struct Piece {
+    size_t size;
+    char* segment;
+    bool free;
+  };
+  using Pieces = std::map<char*, Piece>;
+
   static size_t size_class(size_t bytes);
-  void free_cached();  // the mutex is held
+  // All below: the mutex is held.
+  bool cut_from_segments(size_t bytes) const;
+  void* take(size_t bytes);   // from the system, or throws
+  void count(int64_t bytes);  // handed out, or taken back when negative
+  void* allocate_piece(size_t bytes);
+  bool release_piece(void* block);  // false when it is no piece
+  void free_cached();
 
   MemorySource source_;
   int index_;
   bool trims_;
   bool closed_ = false;
   mutable std::mutex mutex_;
-  std::map<size_t, std::vector<void*>> cached_;
+  std::map<size_t, std::vector<void*>> cached_;     // small ones, by size class
+  Pieces pieces_;                                   // of all segments
+  std::set<std::pair<size_t, char*>> free_pieces_;  // by size
   AllocatorStats stats_;
 };
 

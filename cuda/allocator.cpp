@@ -46,7 +46,7 @@ bool recording() {
 }
 
 MemorySource device_memory() {
-  return {"GPU", take, give_back};
+  return {"GPU", take, give_back, 0};
 }
 
 UsePool::UsePool(int index, CachingAllocator& pool) {

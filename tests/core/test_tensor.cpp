@@ -5,6 +5,7 @@
 
 #include "duet/core/allocator.h"
 #include "duet/core/parallel.h"
+#include "duet/core/philox.h"
 #include "duet/core/tensor.h"
 
 namespace duet {
@@ -49,6 +50,72 @@ TEST(Bf16, RoundsToNearestEvenAndKeepsNan) {
   EXPECT_TRUE(std::isnan(static_cast<float>(bf16(std::numeric_limits<float>::quiet_NaN()))));
   EXPECT_EQ(static_cast<float>(bf16(3.4e38f)), std::numeric_limits<float>::infinity());
 }
+
+#if !defined(__SANITIZE_ADDRESS__)
+TEST(Allocator, LargeBlocksShareMemoryWhateverTheirSizes) {
+  CachingAllocator allocator(cpu_memory());
+  constexpr size_t mebibyte = size_t{1} << 20;
+  void* const first = allocator.allocate(8 * mebibyte);
+  void* const second = allocator.allocate(8 * mebibyte);
+  void* const third = allocator.allocate(3 * mebibyte);
+  EXPECT_EQ(allocator.stats().system_allocations, 1);
+  const int64_t in_use = allocator.stats().in_use_bytes;
+  // Freed in either order, neighbours become one block again, and what is between others is found.
+  allocator.release(second, 8 * mebibyte);
+  allocator.release(first, 8 * mebibyte);
+  void* const both = allocator.allocate(16 * mebibyte);
+  EXPECT_EQ(both, first);
+  allocator.release(both, 16 * mebibyte);
+  void* const part = allocator.allocate(5 * mebibyte);
+  void* const rest = allocator.allocate(11 * mebibyte);
+  EXPECT_EQ(part, first);
+  EXPECT_EQ(static_cast<char*>(rest), static_cast<char*>(part) + 5 * mebibyte);
+  EXPECT_EQ(allocator.stats().system_allocations, 1);
+  EXPECT_EQ(allocator.stats().in_use_bytes, in_use);
+  // A segment goes back when nothing in it is used.
+  allocator.release(rest, 11 * mebibyte);
+  allocator.release(part, 5 * mebibyte);
+  allocator.trim();
+  EXPECT_GT(allocator.stats().reserved_bytes, 0);
+  allocator.release(third, 3 * mebibyte);
+  allocator.trim();
+  EXPECT_EQ(allocator.stats().reserved_bytes, 0);
+  EXPECT_EQ(allocator.stats().in_use_bytes, 0);
+}
+
+// Blocks never overlap, and nothing is lost, whatever the order of requests.
+TEST(Allocator, RandomLargeBlocksKeepTheirContents) {
+  CachingAllocator allocator(cpu_memory());
+  struct Block {
+    char* data;
+    size_t bytes;
+    char mark;
+  };
+  std::vector<Block> blocks;
+  Random random(RandomKey{3, 4});
+  for (int i = 0; i < 3000; ++i) {
+    if (blocks.size() < 12 && random.uniform() < 0.55) {
+      const size_t bytes = (size_t{1} << 20) + random.below(6 << 20);
+      Block block{static_cast<char*>(allocator.allocate(bytes)), bytes, static_cast<char>(i)};
+      block.data[0] = block.data[bytes - 1] = block.data[bytes / 2] = block.mark;
+      blocks.push_back(block);
+    } else if (!blocks.empty()) {
+      const size_t index = random.below(blocks.size());
+      const Block block = blocks[index];
+      ASSERT_EQ(block.data[0], block.mark);
+      ASSERT_EQ(block.data[block.bytes / 2], block.mark);
+      ASSERT_EQ(block.data[block.bytes - 1], block.mark);
+      allocator.release(block.data, block.bytes);
+      blocks.erase(blocks.begin() + static_cast<std::ptrdiff_t>(index));
+    }
+  }
+  EXPECT_LE(allocator.stats().system_allocations, 3);
+  for (const Block& block : blocks) allocator.release(block.data, block.bytes);
+  EXPECT_EQ(allocator.stats().in_use_bytes, 0);
+  allocator.trim();
+  EXPECT_EQ(allocator.stats().reserved_bytes, 0);
+}
+#endif
 
 TEST(Allocator, CountsAndReusesBlocks) {
   CachingAllocator allocator(cpu_memory());
