@@ -108,22 +108,28 @@ void OpScope::set_bytes(int64_t bytes) {
 void trace_operands(const char* op, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs) {
   OpenEvent* open = this_thread.innermost;
   if (open == nullptr || std::strcmp(open->event.name, op) != 0) return;
-  std::vector<const std::byte*> counted;
-  const auto note = [&](const std::vector<Tensor>& tensors, const std::vector<Tensor>& others,
-                        std::vector<TensorKind>& kinds) {
-    for (const Tensor& t : tensors) {
-      if (!t.defined()) continue;
-      kinds.push_back({t.shape(), t.dtype()});
-      const auto same = [&](const Tensor& other) { return other.raw() == t.raw(); };
-      if (open->whole_bytes || std::any_of(others.begin(), others.end(), same) ||
-          std::find(counted.begin(), counted.end(), t.raw()) != counted.end())
-        continue;
-      counted.push_back(t.raw());
-      open->event.bytes += static_cast<int64_t>(t.bytes());
-    }
+  const auto among = [](const Tensor& wanted, const std::vector<Tensor>& tensors) {
+    return std::any_of(tensors.begin(), tensors.end(), [&](const Tensor& t) { return t.raw() == wanted.raw(); });
   };
-  note(inputs, outputs, open->event.inputs);
-  note(outputs, inputs, open->event.outputs);
+  const auto handed_on = [&](const Tensor& t) { return !t.defined() || among(t, inputs); };
+  // An op that makes nothing new need not look at what it gets.
+  const bool idle = std::all_of(outputs.begin(), outputs.end(), handed_on);
+  std::vector<Tensor> counted;
+  const auto count = [&](const Tensor& t) {
+    if (open->whole_bytes || among(t, counted)) return;
+    counted.push_back(t);
+    open->event.bytes += static_cast<int64_t>(t.bytes());
+  };
+  for (const Tensor& t : inputs) {
+    if (!t.defined()) continue;
+    open->event.inputs.push_back({t.shape(), t.dtype()});
+    if (!idle) count(t);
+  }
+  for (const Tensor& t : outputs) {
+    if (!t.defined()) continue;
+    open->event.outputs.push_back({t.shape(), t.dtype()});
+    if (!handed_on(t)) count(t);
+  }
 }
 
 void trace_memory(const char* allocator, int index, int64_t bytes) {

@@ -54,8 +54,8 @@ void write_trace(const Trace& trace, const std::string& path);
 // How this thread is called in traces and debuggers.
 void name_thread(const std::string& name);
 
-// What autograd tells of `op` if that is the innermost scope. Memory that is both an input and an output is handed on,
-// and neither read nor written.
+// What autograd tells of `op` if that is the innermost scope. An output in an input's memory is handed on, not
+// written, and where all are, nothing is read either.
 void trace_operands(const char* op, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs);
 // What an allocator tells.
 void trace_memory(const char* allocator, int index, int64_t bytes);

@@ -90,10 +90,14 @@ TEST(Trace, CountsEachOperandOnceAndNotWhatIsHandedOn) {
     trace_operands("view", {a}, {a.reshape({6})});
   }
   {
+    const OpScope scope("partly");
+    trace_operands("partly", {a}, {a.reshape({6}), b});
+  }
+  {
     const OpScope scope("part");
     OpScope::moves(2);
     OpScope::touches(b);
-    trace_operands("part", {a}, {});
+    trace_operands("part", {a}, {b.clone()});
   }
   const Trace trace = stop_trace();
   const TraceEvent& op = named(trace, "op");
@@ -102,6 +106,7 @@ TEST(Trace, CountsEachOperandOnceAndNotWhatIsHandedOn) {
   EXPECT_EQ(op.outputs.size(), 1u);
   EXPECT_EQ(op.bytes, 6 * 4 + 4 * 4);
   EXPECT_EQ(named(trace, "view").bytes, 0);
+  EXPECT_EQ(named(trace, "partly").bytes, 6 * 4 + 4 * 4);
   EXPECT_EQ(named(trace, "part").bytes, 2 + 16);
 }
 
@@ -173,7 +178,7 @@ TEST(TraceFile, IsChromesFormat) {
                                  {"outputs", {"(10) float32", "(3) bfloat16"}},
                                  {"dtype", "float32"},
                                  {"flops", 1234567890123},
-                                 {"bytes", 6}}));
+                                 {"bytes", 46}}));
   EXPECT_EQ(nanoseconds(outer["ts"]), trace.events[1].begin);
   EXPECT_EQ(nanoseconds(outer["dur"]), trace.events[1].end - trace.events[1].begin);
   EXPECT_EQ(outer["pid"], inner["pid"]);

@@ -118,6 +118,10 @@ TEST(OpWork, SavedActivationsAreRead) {
   const int64_t one = 3 * 4 * 4;
   EXPECT_EQ(forward(traced([&] { return gelu(x); }), "gelu").bytes, 2 * one);
   EXPECT_EQ(backward(traced([&] { return gelu(x); }), "gelu").bytes, 3 * one);
+  const Variable row = leaf({4});
+  EXPECT_EQ(backward(traced([&] { return add(x, y); }), "add").bytes, 0);
+  EXPECT_EQ(backward(traced([&] { return add(x, row); }), "add").bytes, one + 4 * 4);
+  EXPECT_EQ(backward(traced([&] { return subtract(x, y); }), "subtract").bytes, 2 * one);
   EXPECT_EQ(backward(traced([&] { return multiply(x, y); }), "multiply").bytes, 5 * one);
   EXPECT_EQ(backward(traced([&] { return mean(x); }), "mean").bytes, one + 4);
 }
