@@ -24,7 +24,8 @@ void accumulate(Tensor& total, Tensor addend) {
 template <class T>
 void add_elements(CpuContext, const T* a, const T* b, T* y, int64_t count) {
   parallel_for(count, 1 << 15, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) y[i] = a[i] + b[i];
+    for (int64_t i = begin; i < end; ++i)
+      y[i] = static_cast<T>(static_cast<Wide<T>>(a[i]) + static_cast<Wide<T>>(b[i]));
   });
 }
 

@@ -4,6 +4,7 @@
 
 #include "duet/core/backend.h"
 #include "duet/core/dispatch.h"
+#include "duet/core/parallel.h"
 
 namespace duet {
 
@@ -30,7 +31,9 @@ void count_elements(CpuContext, int64_t* to, int64_t count) {
 
 template <class To, class From>
 void convert_elements(CpuContext, const From* from, To* to, int64_t count) {
-  std::transform(from, from + count, to, [](From value) { return convert<To>(value); });
+  parallel_for(count, 1 << 15, [=](int64_t begin, int64_t end) {
+    std::transform(from + begin, from + end, to + begin, [](From value) { return convert<To>(value); });
+  });
 }
 
 #define DUET_INSTANTIATE_TO(To, From) template void convert_elements<To, From>(CpuContext, const From*, To*, int64_t);

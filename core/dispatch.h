@@ -52,7 +52,8 @@ void dispatch(std::string_view where, const Tensor& tensor, F&& f) {
   check(tensor.device().kind == DeviceKind::cpu, where, "no kernels for ", tensor.device(), " in this build");
   if (tensor.dtype() == DType::f32) return f(CpuContext{}, Type<float>{});
   if (tensor.dtype() == DType::f64) return f(CpuContext{}, Type<double>{});
-  fail(where, "no CPU kernel for ", tensor, "; use float32 or float64");
+  if (tensor.dtype() == DType::bf16) return f(CpuContext{}, Type<bf16>{});
+  fail(where, "no CPU kernel for ", tensor, "; use float32, bfloat16 or float64");
 }
 template <class F>
 void dispatch(const Tensor& tensor, F&& f) {

@@ -310,11 +310,13 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
   });
 }
 
-#define DUET_INSTANTIATE(T)                                                                                           \
-  template void attention_forward<T>(CpuContext, AttentionShape, const T*, const uint8_t*, float, RandomKey, T*, T*); \
-  template void attention_backward<T>(CpuContext, AttentionShape, const T*, const uint8_t*, const T*, const T*,       \
+#define DUET_INSTANTIATE(T)                                                                                            \
+  template void attention_forward<T>(CpuContext, AttentionShape, const T*, const uint8_t*, float, RandomKey, Wide<T>*, \
+                                     T*);                                                                              \
+  template void attention_backward<T>(CpuContext, AttentionShape, const T*, const uint8_t*, const Wide<T>*, const T*,  \
                                       const T*, float, RandomKey, T*);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(double)
+DUET_INSTANTIATE(bf16)
 
 }  // namespace duet::ops

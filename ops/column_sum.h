@@ -19,11 +19,11 @@ void for_column_blocks(int64_t row_count, int64_t width, F&& f) {
 
 // y[c] = sum over rows of x[r][c].
 template <class T>
-void column_sum(Rows<const T> x, T* y) {
-  std::fill_n(y, x.width, T(0));
+void column_sum(Rows<const T> x, Wide<T>* y) {
+  std::fill_n(y, x.width, Wide<T>(0));
   for_column_blocks(x.count, x.width, [&](int64_t r, int64_t begin, int64_t end) {
     const T* row = x.row(r);
-    for (int64_t c = begin; c < end; ++c) y[c] += row[c];
+    for (int64_t c = begin; c < end; ++c) y[c] += static_cast<Wide<T>>(row[c]);
   });
 }
 

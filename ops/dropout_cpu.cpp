@@ -44,14 +44,16 @@ template <class T>
 void dropout_span(const T* x, T* y, int64_t n, float p, RandomKey random, int64_t first) {
   // Keep when the 32-bit number reaches p * 2^32: the comparison is exact in integers.
   const auto threshold = static_cast<uint32_t>(static_cast<double>(p) * 0x1p32);
-  const T scale = T(1) / (T(1) - static_cast<T>(p));
+  using W = Wide<T>;
+  const W scale = W(1) / (W(1) - static_cast<W>(p));
   uint32_t numbers[4 * lanes];
   for (int64_t i = 0; i < n;) {
     const auto position = static_cast<uint64_t>(first + i);
     philox_blocks(random, position / 4, numbers);
     const uint32_t* number = numbers + position % 4;
     const int64_t count = std::min(n - i, static_cast<int64_t>(4 * lanes - position % 4));
-    for (int64_t j = 0; j < count; ++j) y[i + j] = number[j] >= threshold ? x[i + j] * scale : T(0);
+    for (int64_t j = 0; j < count; ++j)
+      y[i + j] = static_cast<T>(number[j] >= threshold ? static_cast<W>(x[i + j]) * scale : W(0));
     i += count;
   }
 }
@@ -63,9 +65,11 @@ void dropout_forward(CpuContext, const T* x, T* y, int64_t n, float p, RandomKey
   });
 }
 
-template void dropout_forward<float>(CpuContext, const float*, float*, int64_t, float, RandomKey);
-template void dropout_forward<double>(CpuContext, const double*, double*, int64_t, float, RandomKey);
-template void dropout_span<float>(const float*, float*, int64_t, float, RandomKey, int64_t);
-template void dropout_span<double>(const double*, double*, int64_t, float, RandomKey, int64_t);
+#define DUET_INSTANTIATE(T)                                                              \
+  template void dropout_forward<T>(CpuContext, const T*, T*, int64_t, float, RandomKey); \
+  template void dropout_span<T>(const T*, T*, int64_t, float, RandomKey, int64_t);
+DUET_INSTANTIATE(float)
+DUET_INSTANTIATE(double)
+DUET_INSTANTIATE(bf16)
 
 }  // namespace duet::ops

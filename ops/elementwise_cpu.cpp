@@ -1,3 +1,4 @@
+#include "duet/core/backend.h"
 #include "duet/ops/column_sum.h"
 #include "duet/ops/elementwise.h"
 #include "duet/ops/map.h"
@@ -15,7 +16,8 @@ void broadcast(const Tensor& a, const Tensor& b, const Tensor& y, F f) {
   T* py = y.data<T>();
   parallel_for(a.numel() / width, 1 + (1 << 14) / width, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
-      for (int64_t c = 0; c < width; ++c) py[r * width + c] = f(pa[r * width + c], pb[c]);
+      for (int64_t c = 0; c < width; ++c)
+        py[r * width + c] = static_cast<T>(f(static_cast<Wide<T>>(pa[r * width + c]), static_cast<Wide<T>>(pb[c])));
   });
 }
 
@@ -23,15 +25,16 @@ void broadcast(const Tensor& a, const Tensor& b, const Tensor& y, F f) {
 
 template <class T>
 void binary_forward(CpuContext, Binary op, const Tensor& a, const Tensor& b, const Tensor& y) {
+  using W = Wide<T>;
   switch (op) {
     case Binary::add:
-      return broadcast<T>(a, b, y, [](T u, T v) { return u + v; });
+      return broadcast<T>(a, b, y, [](W u, W v) { return u + v; });
     case Binary::subtract:
-      return broadcast<T>(a, b, y, [](T u, T v) { return u - v; });
+      return broadcast<T>(a, b, y, [](W u, W v) { return u - v; });
     case Binary::multiply:
-      return broadcast<T>(a, b, y, [](T u, T v) { return u * v; });
+      return broadcast<T>(a, b, y, [](W u, W v) { return u * v; });
     case Binary::divide:
-      return broadcast<T>(a, b, y, [](T u, T v) { return u / v; });
+      return broadcast<T>(a, b, y, [](W u, W v) { return u / v; });
   }
 }
 
@@ -41,13 +44,16 @@ void sum_leading(CpuContext context, const Tensor& x, const Tensor& y) {
   if (width == 0) return;
   // The gradient of a scalar: one long sum, in double rather than one float after the other.
   if (width == 1) return sum_rows_forward<T>(context, {x.data<T>(), 1, x.numel()}, 1, y.data<T>());
-  column_sum<T>({x.data<T>(), x.numel() / width, width}, y.data<T>());
+  const Tensor sums = y.dtype() == wide(y.dtype()) ? y : Tensor::empty(y.shape(), wide(y.dtype()));
+  column_sum<T>({x.data<T>(), x.numel() / width, width}, sums.data<Wide<T>>());
+  if constexpr (!std::is_same_v<T, Wide<T>>)
+    convert_elements<T, Wide<T>>(context, sums.data<Wide<T>>(), y.data<T>(), width);
 }
 
 template <class T>
 void scale_forward(CpuContext, double factor, const Tensor& x, const Tensor& y) {
   map_elements<T>(
-      y, [f = static_cast<T>(factor)](T v) { return f * v; }, x);
+      y, [f = static_cast<Wide<T>>(factor)](Wide<T> v) { return f * v; }, x);
 }
 
 #define DUET_INSTANTIATE(T)                                                                         \
@@ -56,5 +62,6 @@ void scale_forward(CpuContext, double factor, const Tensor& x, const Tensor& y) 
   template void scale_forward<T>(CpuContext, double, const Tensor&, const Tensor&);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(double)
+DUET_INSTANTIATE(bf16)
 
 }  // namespace duet::ops

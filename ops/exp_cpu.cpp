@@ -7,13 +7,13 @@ namespace duet::ops {
 template <class T>
 void exp_forward(CpuContext, const Tensor& x, const Tensor& y) {
   map_elements<T>(
-      y, [](T v) { return vexp(v); }, x);
+      y, [](Wide<T> v) { return vexp(v); }, x);
 }
 
 template <class T>
 void exp_backward(CpuContext, const Tensor& y, const Tensor& dy, const Tensor& dx) {
   map_elements<T>(
-      dx, [](T v, T g) { return g * v; }, y, dy);
+      dx, [](Wide<T> v, Wide<T> g) { return g * v; }, y, dy);
 }
 
 #define DUET_INSTANTIATE(T)                                               \
@@ -21,5 +21,6 @@ void exp_backward(CpuContext, const Tensor& y, const Tensor& dy, const Tensor& d
   template void exp_backward<T>(CpuContext, const Tensor&, const Tensor&, const Tensor&);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(double)
+DUET_INSTANTIATE(bf16)
 
 }  // namespace duet::ops

@@ -16,21 +16,24 @@ void for_rows(Rows<T> x, F&& f) {
 }
 
 template <class T, class F>
-void bias_then(Rows<T> z, const T* bias, Rows<T> y, F&& activation) {
+void bias_then(Rows<T> z, const Wide<T>* bias, Rows<T> y, F&& activation) {
+  using W = Wide<T>;
   for_rows(z, [&](int64_t r) {
     T *zr = z.row(r), *yr = y.row(r);
     if (bias != nullptr)
-      for (int64_t c = 0; c < z.width; ++c) zr[c] += bias[c];
-    for (int64_t c = 0; c < z.width; ++c) yr[c] = activation(zr[c]);
+      for (int64_t c = 0; c < z.width; ++c) zr[c] = static_cast<T>(static_cast<W>(zr[c]) + bias[c]);
+    for (int64_t c = 0; c < z.width; ++c) yr[c] = static_cast<T>(activation(static_cast<W>(zr[c])));
   });
 }
 
 template <class T, class F>
 void times_derivative(Rows<const T> z, Rows<const T> dy, Rows<T> dz, F&& derivative) {
+  using W = Wide<T>;
   for_rows(z, [&](int64_t r) {
     const T *zr = z.row(r), *dyr = dy.row(r);
     T* dzr = dz.row(r);
-    for (int64_t c = 0; c < z.width; ++c) dzr[c] = dyr[c] * derivative(zr[c]);
+    for (int64_t c = 0; c < z.width; ++c)
+      dzr[c] = static_cast<T>(static_cast<W>(dyr[c]) * derivative(static_cast<W>(zr[c])));
   });
 }
 
@@ -44,11 +47,11 @@ void linear_forward(CpuContext context, int64_t m, int64_t in, int64_t out, cons
   const Rows<T> z{product, m, out}, y{result, m, out};
   switch (activation) {
     case Activation::none:
-      return bias_then(z, bias, y, [](T v) { return v; });
+      return bias_then(z, bias, y, [](Wide<T> v) { return v; });
     case Activation::gelu:
-      return bias_then(z, bias, y, [](T v) { return gelu_exact(v); });
+      return bias_then(z, bias, y, [](Wide<T> v) { return gelu_exact(v); });
     case Activation::gelu_tanh:
-      return bias_then(z, bias, y, [](T v) { return gelu_tanh(v); });
+      return bias_then(z, bias, y, [](Wide<T> v) { return gelu_tanh(v); });
   }
 }
 
@@ -57,13 +60,13 @@ void activation_backward(CpuContext, Rows<const T> z, Rows<const T> dy, Activati
                          Wide<T>* dbias) {
   switch (activation) {
     case Activation::none:
-      times_derivative(z, dy, dz, [](T) { return T(1); });
+      times_derivative(z, dy, dz, [](Wide<T>) { return Wide<T>(1); });
       break;
     case Activation::gelu:
-      times_derivative(z, dy, dz, [](T v) { return gelu_exact_derivative(v); });
+      times_derivative(z, dy, dz, [](Wide<T> v) { return gelu_exact_derivative(v); });
       break;
     case Activation::gelu_tanh:
-      times_derivative(z, dy, dz, [](T v) { return gelu_tanh_derivative(v); });
+      times_derivative(z, dy, dz, [](Wide<T> v) { return gelu_tanh_derivative(v); });
       break;
   }
   if (dbias != nullptr) column_sum<T>({dz.data, dz.count, dz.width}, dbias);
@@ -74,12 +77,13 @@ void bias_backward(CpuContext, Rows<const T> dy, Wide<T>* dbias) {
   column_sum(dy, dbias);
 }
 
-#define DUET_INSTANTIATE(T)                                                                                            \
-  template void linear_forward<T>(CpuContext, int64_t, int64_t, int64_t, const T*, const T*, const T*, Activation, T*, \
-                                  T*);                                                                                 \
-  template void activation_backward<T>(CpuContext, Rows<const T>, Rows<const T>, Activation, Rows<T>, T*);             \
-  template void bias_backward<T>(CpuContext, Rows<const T>, T*);
+#define DUET_INSTANTIATE(T)                                                                                      \
+  template void linear_forward<T>(CpuContext, int64_t, int64_t, int64_t, const T*, const T*, const Wide<T>*,     \
+                                  Activation, T*, T*);                                                           \
+  template void activation_backward<T>(CpuContext, Rows<const T>, Rows<const T>, Activation, Rows<T>, Wide<T>*); \
+  template void bias_backward<T>(CpuContext, Rows<const T>, Wide<T>*);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(double)
+DUET_INSTANTIATE(bf16)
 
 }  // namespace duet::ops

@@ -10,7 +10,7 @@ void token_weights(CpuContext, int64_t batch, int64_t tokens, const uint8_t* mas
       const uint8_t* row = mask ? mask + b * tokens : nullptr;
       int64_t real = 0;
       for (int64_t t = 0; row && t < tokens; ++t) real += row[t] != 0;
-      const T share = T(1) / static_cast<T>(real ? real : tokens);
+      const auto share = static_cast<T>(Wide<T>(1) / static_cast<Wide<T>>(real ? real : tokens));
       for (int64_t t = 0; t < tokens; ++t) weights[b * tokens + t] = real == 0 || row[t] != 0 ? share : T(0);
     }
   });
@@ -18,5 +18,6 @@ void token_weights(CpuContext, int64_t batch, int64_t tokens, const uint8_t* mas
 
 template void token_weights<float>(CpuContext, int64_t, int64_t, const uint8_t*, float*);
 template void token_weights<double>(CpuContext, int64_t, int64_t, const uint8_t*, double*);
+template void token_weights<bf16>(CpuContext, int64_t, int64_t, const uint8_t*, bf16*);
 
 }  // namespace duet::ops

@@ -37,21 +37,24 @@ void assemble_tokens(CpuContext, int64_t batch, int64_t count, int64_t width, co
   parallel_for(batch, 1, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
       T* out = y + b * (count + 1) * width;
-      for (int64_t c = 0; c < width; ++c) out[c] = class_token[c] + positions[c];
+      for (int64_t c = 0; c < width; ++c) out[c] = static_cast<T>(class_token[c] + positions[c]);
       for (int64_t n = 0; n < count; ++n) {
         const T* in = projected + (b * count + n) * width;
         out += width;
-        for (int64_t c = 0; c < width; ++c) out[c] = in[c] + bias[c] + positions[(n + 1) * width + c];
+        for (int64_t c = 0; c < width; ++c)
+          out[c] = static_cast<T>(static_cast<Wide<T>>(in[c]) + bias[c] + positions[(n + 1) * width + c]);
       }
     }
   });
 }
 
-#define DUET_INSTANTIATE(T)                                         \
-  template void patchify<T>(CpuContext, PatchGrid, const T*, T*);   \
-  template void unpatchify<T>(CpuContext, PatchGrid, const T*, T*); \
-  template void assemble_tokens<T>(CpuContext, int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, T*);
+#define DUET_INSTANTIATE(T)                                                                                         \
+  template void patchify<T>(CpuContext, PatchGrid, const T*, T*);                                                   \
+  template void unpatchify<T>(CpuContext, PatchGrid, const T*, T*);                                                 \
+  template void assemble_tokens<T>(CpuContext, int64_t, int64_t, int64_t, const T*, const Wide<T>*, const Wide<T>*, \
+                                   const Wide<T>*, T*);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(double)
+DUET_INSTANTIATE(bf16)
 
 }  // namespace duet::ops

@@ -3,16 +3,19 @@
 #include "duet/core/parallel.h"
 #include "duet/ops/softmax.h"
 #include "duet/ops/vector_math.h"
+#include "duet/ops/wide_row.h"
 
 namespace duet::ops {
 
 template <class T>
 void softmax_forward(CpuContext, Rows<const T> x, Rows<T> y) {
+  using W = Wide<T>;
   parallel_for(x.count, 1 + (1 << 12) / x.width, [&](int64_t begin, int64_t end) {
+    WideRow<T> row(x.width);
     for (int64_t r = begin; r < end; ++r) {
-      const T* in = x.row(r);
-      T* out = y.row(r);
-      T top = std::numeric_limits<T>::lowest();
+      const Widened<T> in{x.row(r)};
+      W* out = row.of(y.row(r));
+      W top = std::numeric_limits<W>::lowest();
       double sum = 0;  // of a long row in float, one after the other, would be off by more than the exponentials are
 #pragma omp simd reduction(max : top)
       for (int64_t c = 0; c < x.width; ++c) top = in[c] > top ? in[c] : top;
@@ -21,22 +24,24 @@ void softmax_forward(CpuContext, Rows<const T> x, Rows<T> y) {
         out[c] = vexp(in[c] - top);
         sum += static_cast<double>(out[c]);
       }
-      const T inverse = static_cast<T>(1 / sum);
+      const W inverse = static_cast<W>(1 / sum);
       for (int64_t c = 0; c < x.width; ++c) out[c] *= inverse;
+      row.store(y.row(r));
     }
   });
 }
 
 template <class T>
 void softmax_backward(CpuContext, Rows<const T> y, Rows<const T> dy, Rows<T> dx) {
+  using W = Wide<T>;
   parallel_for(y.count, 1 + (1 << 13) / y.width, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      const T *p = y.row(r), *g = dy.row(r);
+      const Widened<T> p{y.row(r)}, g{dy.row(r)};
       T* out = dx.row(r);
-      T sum = 0;
+      W sum = 0;
 #pragma omp simd reduction(+ : sum)
       for (int64_t c = 0; c < y.width; ++c) sum += p[c] * g[c];
-      for (int64_t c = 0; c < y.width; ++c) out[c] = p[c] * (g[c] - sum);
+      for (int64_t c = 0; c < y.width; ++c) out[c] = static_cast<T>(p[c] * (g[c] - sum));
     }
   });
 }
@@ -46,5 +51,6 @@ void softmax_backward(CpuContext, Rows<const T> y, Rows<const T> dy, Rows<T> dx)
   template void softmax_backward<T>(CpuContext, Rows<const T>, Rows<const T>, Rows<T>);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(double)
+DUET_INSTANTIATE(bf16)
 
 }  // namespace duet::ops

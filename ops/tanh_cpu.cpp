@@ -7,13 +7,13 @@ namespace duet::ops {
 template <class T>
 void tanh_forward(CpuContext, const Tensor& x, const Tensor& y) {
   map_elements<T>(
-      y, [](T v) { return vtanh(v); }, x);
+      y, [](Wide<T> v) { return vtanh(v); }, x);
 }
 
 template <class T>
 void tanh_backward(CpuContext, const Tensor& y, const Tensor& dy, const Tensor& dx) {
   map_elements<T>(
-      dx, [](T v, T g) { return g * (T(1) - v * v); }, y, dy);
+      dx, [](Wide<T> v, Wide<T> g) { return g * (Wide<T>(1) - v * v); }, y, dy);
 }
 
 #define DUET_INSTANTIATE(T)                                                \
@@ -21,5 +21,6 @@ void tanh_backward(CpuContext, const Tensor& y, const Tensor& dy, const Tensor& 
   template void tanh_backward<T>(CpuContext, const Tensor&, const Tensor&, const Tensor&);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(double)
+DUET_INSTANTIATE(bf16)
 
 }  // namespace duet::ops

@@ -1,4 +1,5 @@
 #include "duet/core/backend.h"
+#include "duet/core/cpu.h"
 #include "duet/core/dispatch.h"
 #include "duet/ops/tile_product.h"
 
@@ -13,7 +14,7 @@ const detail::TileKernels* kernels() {
     const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     if (std::is_same_v<T, float> && avx512) return &detail::avx512_tiles;
-    if (std::is_same_v<T, bf16> && avx512 && __builtin_cpu_supports("avx512bf16")) return &detail::avx512_bf16_tiles;
+    if (std::is_same_v<T, bf16> && avx512 && cpu_has_bfloat16()) return &detail::avx512_bf16_tiles;
     return nullptr;
   }();
   return chosen;
@@ -79,5 +80,6 @@ const T* tile_of_pairs(const Wide<T>* from, int64_t rows, int64_t columns, T* to
   template const T* tile_of_pairs<T>(const Wide<T>*, int64_t, int64_t, T*);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(double)
+DUET_INSTANTIATE(bf16)
 
 }  // namespace duet::ops

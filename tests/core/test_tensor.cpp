@@ -117,6 +117,26 @@ TEST(Allocator, RandomLargeBlocksKeepTheirContents) {
 }
 #endif
 
+// In loops over tensors, which are vectorised, as for single values: every bf16 number, the float halfway to the next
+// and its neighbours.
+TEST(Bf16, LoopsConvertAsSingleValuesDo) {
+  std::vector<bf16> all(1 << 16);
+  for (size_t i = 0; i < all.size(); ++i) all[i].bits = static_cast<uint16_t>(i);
+  const Tensor narrow = Tensor::from({1 << 16}, all), wide = narrow.to(DType::f32), back = wide.to(DType::bf16);
+  std::vector<float> between;
+  for (size_t i = 0; i < all.size(); ++i) {
+    const float value = wide.values<float>()[i];
+    ASSERT_EQ(std::bit_cast<uint32_t>(value), uint32_t{all[i].bits} << 16);
+    const bool nan = std::isnan(value);
+    ASSERT_EQ(back.values<bf16>()[i].bits, nan ? all[i].bits | 0x40 : all[i].bits);
+    for (const uint32_t low : {0x0001u, 0x7FFFu, 0x8000u, 0x8001u, 0xFFFFu})
+      between.push_back(std::bit_cast<float>(uint32_t{all[i].bits} << 16 | low));
+  }
+  const Tensor rounded = Tensor::from({static_cast<int64_t>(between.size())}, between).to(DType::bf16);
+  for (size_t i = 0; i < between.size(); ++i)
+    ASSERT_EQ(rounded.values<bf16>()[i].bits, bf16(between[i]).bits) << std::bit_cast<uint32_t>(between[i]);
+}
+
 TEST(Allocator, CountsAndReusesBlocks) {
   CachingAllocator allocator(cpu_memory());
   void* first = allocator.allocate(100000);

@@ -8,9 +8,9 @@
 namespace duet::ops {
 namespace {
 
-// float32 is summed in another order than on the CPU. bfloat16 rounds inputs of products, and results, to 8 bits.
+// float32 is summed in another order than on the CPU.
 std::vector<Setting> settings() {
-  return {{testing::device(), DType::f32, 4e-6, 2e-5}, {testing::device(), DType::bf16, 1.2e-2, 3e-2, 0.2}};
+  return {{testing::device(), DType::f32, 4e-6, 2e-5}, bfloat16_setting(testing::device())};
 }
 
 class DeviceOpTable : public ::testing::TestWithParam<OpCase> {};

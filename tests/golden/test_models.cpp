@@ -22,8 +22,9 @@ struct Precision {
 };
 std::vector<Precision> precisions() {
   // Of bfloat16 an element has eight bits; the tolerance is relative to the largest.
-  if (testing::on_cuda()) return {{DType::f32, false, 2e-5}, {DType::f32, true, 0.1}};
-  return {{DType::f64, false, 1e-10}, {DType::f32, false, 1e-5}};
+  const Precision bfloat16{DType::f32, true, 0.1};
+  if (testing::on_cuda()) return {{DType::f32, false, 2e-5}, bfloat16};
+  return {{DType::f64, false, 1e-10}, {DType::f32, false, 1e-5}, bfloat16};
 }
 
 class GoldenModel : public ::testing::TestWithParam<Precision> {

@@ -18,6 +18,10 @@ OpInputs inputs_for(const OpCase& row, const Sizes& sizes, DType dtype) {
   return inputs.to(dtype);
 }
 
+Setting bfloat16_setting(Device device) {
+  return {device, DType::bf16, 1.2e-2, 3e-2, 0.2};
+}
+
 std::string text_of(const OpCase& row, const Sizes& sizes, const Setting& setting) {
   return text(row.name(), ' ', shape_of(sizes).rank() ? text(shape_of(sizes)) : "()", ' ', setting.device, ' ',
               setting.dtype);

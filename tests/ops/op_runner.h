@@ -16,6 +16,9 @@ struct Setting {
   double magnitude = 0;  // the least to which tolerances are relative, where the row asks for less
 };
 
+// What activations in bfloat16 allow on any device: inputs of products, and results, are rounded to eight bits.
+Setting bfloat16_setting(Device device);
+
 struct OpResult {
   std::vector<Tensor> values, gradients;
 };

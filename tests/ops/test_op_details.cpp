@@ -6,13 +6,16 @@
 #include "duet/autograd/engine.h"
 #include "duet/ops/attention.h"
 #include "duet/ops/cast.h"
+#include "duet/ops/cross_entropy.h"
 #include "duet/ops/dropout.h"
 #include "duet/ops/elementwise.h"
 #include "duet/ops/embedding.h"
 #include "duet/ops/l2_normalize.h"
 #include "duet/ops/layer_norm.h"
+#include "duet/ops/linear.h"
 #include "duet/ops/patch_embedding.h"
 #include "duet/ops/reduce.h"
+#include "duet/ops/softmax.h"
 #include "duet/tests/ops/op_cases.h"
 
 // What single ops promise beyond the op table.
@@ -52,6 +55,38 @@ TEST(Cast, RoundsToBf16AndBackAndConvertsTheGradient) {
   backward(sum(cast(y, DType::f32)));
   EXPECT_EQ(x.gradient().dtype(), DType::f32);
   EXPECT_EQ(x.gradient().at(2), 1.0);
+}
+
+// In bfloat16 256 + 1 is 256: sums of many must be made in float and rounded once.
+TEST(Bfloat16, SumsAreNotMadeInIt) {
+  const int64_t count = 1000;
+  const auto ones = [](const Shape& shape, DType dtype = DType::bf16) {
+    return Variable(Tensor::full(shape, dtype, 1), true);
+  };
+  const auto expect_count = [&](const Variable& x, const char* what) {
+    for (int64_t i = 0; i < x.gradient().numel(); ++i) ASSERT_EQ(x.gradient().at(i), count) << what;
+  };
+  const Variable rows = ones({3, 2});
+  backward(sum(embedding(Tensor::zeros({count}, DType::i64), rows)));
+  EXPECT_EQ(rows.gradient().at(1), count);
+  EXPECT_EQ(rows.gradient().at(2), 0);
+  for (const Shape& shape : {Shape{4}, Shape{}}) {
+    const Variable b = ones(shape);
+    backward(sum(add(ones({count * 4 / std::max<int64_t>(shape.numel(), 4), 4}), b)));
+    ASSERT_EQ(b.gradient().dtype(), DType::bf16);
+    EXPECT_EQ(b.gradient().at(0), shape.rank() ? count : 4 * count);
+  }
+  const Variable weight = ones({4, 3}, DType::f32), bias = ones({4}, DType::f32);
+  backward(sum(linear(ones({count, 3}), weight, bias)));
+  expect_count(weight, "weight");
+  expect_count(bias, "bias");
+  const Variable shift = ones({4}, DType::f32);
+  backward(sum(layer_norm(ones({count, 4}), ones({4}, DType::f32), shift, 1e-5)));
+  expect_count(shift, "layer_norm");
+  EXPECT_EQ(sum(ones({count})).data().item(), count);
+  EXPECT_NEAR(mean_last(softmax(ones({1, count}))).data().item(), 1.0 / count, 1e-5);
+  EXPECT_EQ(cross_entropy(ones({1, count}), Tensor::zeros({1}, DType::i64)).data().dtype(), DType::f32);
+  EXPECT_NEAR(cross_entropy(ones({1, count}), Tensor::zeros({1}, DType::i64)).data().item(), std::log(1000.0), 1e-5);
 }
 
 TEST(Dropout, KeepsTheShareAndTheMean) {

@@ -17,7 +17,8 @@
 namespace duet::ops {
 namespace {
 
-const std::vector<Setting> settings = {{{}, DType::f64, 1e-13, 1e-12}, {{}, DType::f32, 2e-6, 1e-5}};
+const std::vector<Setting> settings = {
+    {{}, DType::f64, 1e-13, 1e-12}, {{}, DType::f32, 2e-6, 1e-5}, bfloat16_setting({})};
 
 // Restores the thread count.
 struct Threads {

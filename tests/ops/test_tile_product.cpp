@@ -13,7 +13,7 @@ namespace {
 
 template <class T>
 class TileProduct : public ::testing::Test {};
-using Elements = ::testing::Types<float, double>;
+using Elements = ::testing::Types<float, double, bf16>;
 TYPED_TEST_SUITE(TileProduct, Elements);
 
 // Aligned as kernels want it, full of NaN: whatever is used without having been written shows.

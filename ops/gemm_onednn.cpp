@@ -1,0 +1,153 @@
+#include <oneapi/dnnl/dnnl.hpp>
+
+#include <array>
+#include <map>
+
+#include "duet/core/backend.h"
+#include "duet/core/cpu.h"
+#include "duet/core/parallel.h"
+#include "duet/ops/gemm.h"
+
+// Products of bfloat16 on the CPU, summed in float by oneDNN's matmul primitive.
+namespace duet::ops {
+namespace {
+
+using dnnl::memory;
+
+// All that a primitive is made for. How it splits its work depends on the number of threads.
+struct Form {
+  int64_t m, n, k;
+  std::array<int64_t, 3> strides;
+  bool transpose_a, transpose_b, wide;  // wide: the result is float
+  int threads;
+  auto operator<=>(const Form&) const = default;
+};
+
+const dnnl::engine& engine() {
+  static const dnnl::engine result(dnnl::engine::kind::cpu, 0);
+  return result;
+}
+
+memory::desc description(int64_t rows, int64_t columns, memory::data_type type, int64_t stride, bool transposed) {
+  return {{rows, columns}, type, transposed ? memory::dims{1, stride} : memory::dims{stride, 1}};
+}
+
+// A product ready to run, for one thread at a time.
+class Product {
+ public:
+  explicit Product(const Form& f) {
+    const memory::desc a = description(f.m, f.k, memory::data_type::bf16, f.strides[0], f.transpose_a);
+    const memory::desc b = description(f.k, f.n, memory::data_type::bf16, f.strides[1], f.transpose_b);
+    const memory::desc c =
+        description(f.m, f.n, f.wide ? memory::data_type::f32 : memory::data_type::bf16, f.strides[2], false);
+    // Empty, rather than an exception, where this processor has no kernel.
+    constexpr bool allow_empty = true;
+#if DNNL_VERSION_MAJOR >= 3
+    const dnnl::matmul::primitive_desc kernel(engine(), a, b, c, {}, allow_empty);
+#else
+    const dnnl::matmul::primitive_desc kernel({a, b, c}, engine(), allow_empty);
+#endif
+    if (!kernel) return;
+    primitive_ = dnnl::matmul(kernel);
+    a_ = memory(a, engine(), nullptr);
+    b_ = memory(b, engine(), nullptr);
+    c_ = memory(c, engine(), nullptr);
+  }
+
+  bool available() const {
+    return static_cast<bool>(primitive_);
+  }
+
+  void run(const bf16* a, const bf16* b, void* c) {
+    // oneDNN only reads what is not the destination.
+    a_.set_data_handle(const_cast<bf16*>(a));
+    b_.set_data_handle(const_cast<bf16*>(b));
+    c_.set_data_handle(c);
+    const std::array<dnnl_exec_arg_t, 3> arguments = {
+        {{DNNL_ARG_SRC, a_.get()}, {DNNL_ARG_WEIGHTS, b_.get()}, {DNNL_ARG_DST, c_.get()}}};
+    thread_local const dnnl::stream stream(engine());
+    const dnnl_status_t status =
+        dnnl_primitive_execute(primitive_.get(), stream.get(), static_cast<int>(arguments.size()), arguments.data());
+    check(status == dnnl_success, "gemm", "oneDNN failed with status ", static_cast<int>(status));
+  }
+
+ private:
+  dnnl::matmul primitive_;
+  memory a_, b_, c_;
+};
+
+// Making a primitive takes longer than a small product, and one must not run on two threads at once: each thread keeps
+// its own. Texts of many lengths have many shapes, so what is kept has a bound.
+Product& product_of(const Form& form) {
+  constexpr size_t most = 1024;
+  thread_local std::map<Form, Product> products;
+  const auto found = products.find(form);
+  if (found != products.end()) return found->second;
+  if (products.size() >= most) products.clear();
+  return products.try_emplace(form, form).first->second;
+}
+
+// The stored rows as floats, one after the other.
+Tensor widened(Matrix<const bf16> x, int64_t rows, int64_t columns) {
+  if (x.transposed) std::swap(rows, columns);
+  const Tensor result = Tensor::empty({rows, columns}, DType::f32);
+  for (int64_t i = 0; i < rows; ++i)
+    convert_elements<float, bf16>(CpuContext{}, x.data + i * x.stride, result.data<float>() + i * columns, columns);
+  return result;
+}
+
+// c = a b for sizes above zero.
+template <class Out>
+void multiply(int64_t m, int64_t n, int64_t k, Matrix<const bf16> a, Matrix<const bf16> b, Matrix<Out> c) {
+  constexpr bool wide = std::is_same_v<Out, float>;
+  if (cpu_has_bfloat16()) {
+    Product& product =
+        product_of({m, n, k, {a.stride, b.stride, c.stride}, a.transposed, b.transposed, wide, threads()});
+    if (product.available()) return product.run(a.data, b.data, c.data);
+  }
+  const Tensor x = widened(a, m, k), y = widened(b, k, n);
+  const auto into = [&](Matrix<float> z) {
+    gemm<float>(CpuContext{}, m, n, k, 1, {x.data<float>(), x.dim(1), a.transposed},
+                {y.data<float>(), y.dim(1), b.transposed}, 0, z);
+  };
+  if constexpr (wide) {
+    into(c);
+  } else {
+    const Tensor z = Tensor::empty({m, n}, DType::f32);
+    into({z.data<float>(), n});
+    for (int64_t i = 0; i < m; ++i)
+      convert_elements<bf16, float>(CpuContext{}, z.data<float>() + i * n, c.data + i * c.stride, n);
+  }
+}
+
+template <class Out>
+void scaled(int64_t m, int64_t n, int64_t k, float alpha, Matrix<const bf16> a, Matrix<const bf16> b, float beta,
+            Matrix<Out> c) {
+  if (m == 0 || n == 0) return;
+  if (k > 0 && alpha == 1 && beta == 0) return multiply(m, n, k, a, b, c);
+  Tensor product = Tensor::zeros({m, n}, DType::f32);
+  if (k > 0) multiply<float>(m, n, k, a, b, {product.data<float>(), n});
+  for (int64_t i = 0; i < m; ++i) {
+    const float* from = product.data<float>() + i * n;
+    Out* to = c.data + i * c.stride;
+    // A matrix that beta 0 overwrites may hold anything.
+    for (int64_t j = 0; j < n; ++j)
+      to[j] = static_cast<Out>(alpha * from[j] + (beta == 0 ? 0 : beta * static_cast<float>(to[j])));
+  }
+}
+
+}  // namespace
+
+template <>
+void gemm<bf16, bf16>(CpuContext, int64_t m, int64_t n, int64_t k, float alpha, Matrix<const bf16> a,
+                      Matrix<const bf16> b, float beta, Matrix<bf16> c) {
+  scaled(m, n, k, alpha, a, b, beta, c);
+}
+
+template <>
+void gemm<bf16, float>(CpuContext, int64_t m, int64_t n, int64_t k, float alpha, Matrix<const bf16> a,
+                       Matrix<const bf16> b, float beta, Matrix<float> c) {
+  scaled(m, n, k, alpha, a, b, beta, c);
+}
+
+}  // namespace duet::ops
