@@ -35,50 +35,66 @@ void layer_norm_forward(CpuContext, Rows<const T> x, const T* residual, T* sum, 
   });
 }
 
+namespace {
+
+// Adds a row's part of the gradients of weight and bias to sums, which hold one after the other.
+template <class T>
+void add_parameter_gradients(Widened<T> in, Widened<T> g, Wide<T> mean, Wide<T> rstd, int64_t width, Wide<T>* sums) {
+  for (int64_t c = 0; c < width; ++c) {
+    sums[c] += g[c] * (in[c] - mean) * rstd;
+    sums[width + c] += g[c];
+  }
+}
+
+// Calls f(row, sums) for every row and writes the sums to dweight and dbias.
+template <class W, class F>
+void with_parameter_gradients(int64_t count, int64_t width, W* dweight, W* dbias, F&& f) {
+  const Tensor sums = Tensor::empty({2, width}, dtype_of<W>());
+  sum_over_rows<W>(count, 2 * width, sums.data<W>(), f);
+  std::copy_n(sums.data<W>(), width, dweight);
+  std::copy_n(sums.data<W>() + width, width, dbias);
+}
+
+}  // namespace
+
 template <class T>
 void layer_norm_parameter_backward(CpuContext, Rows<const T> x, const Wide<T>* mean, const Wide<T>* rstd,
                                    Rows<const T> dy, Wide<T>* dweight, Wide<T>* dbias) {
-  using W = Wide<T>;
-  std::fill_n(dweight, x.width, W(0));
-  std::fill_n(dbias, x.width, W(0));
-  for_column_blocks(x.count, x.width, [&](int64_t r, int64_t begin, int64_t end) {
-    const Widened<T> in{x.row(r)}, g{dy.row(r)};
-    const W m = mean[r], rs = rstd[r];
-    for (int64_t c = begin; c < end; ++c) {
-      dweight[c] += g[c] * (in[c] - m) * rs;
-      dbias[c] += g[c];
-    }
+  with_parameter_gradients(x.count, x.width, dweight, dbias, [&](int64_t r, Wide<T>* sums) {
+    add_parameter_gradients<T>({x.row(r)}, {dy.row(r)}, mean[r], rstd[r], x.width, sums);
   });
 }
 
 // With n = (x - mean) rstd and g = dy weight: dx = rstd (g - mean(g) - n mean(g n)).
 template <class T>
-void layer_norm_backward(CpuContext context, Rows<const T> x, const Wide<T>* mean, const Wide<T>* rstd,
-                         const Wide<T>* weight, Rows<const T> dy, const T* extra, Rows<T> dx, Wide<T>* dweight,
-                         Wide<T>* dbias) {
+void layer_norm_backward(CpuContext, Rows<const T> x, const Wide<T>* mean, const Wide<T>* rstd, const Wide<T>* weight,
+                         Rows<const T> dy, const T* extra, Rows<T> dx, Wide<T>* dweight, Wide<T>* dbias) {
   using W = Wide<T>;
-  if (dweight != nullptr) layer_norm_parameter_backward<T>(context, x, mean, rstd, dy, dweight, dbias);
   const int64_t width = x.width;
-  parallel_for(x.count, 1 + (1 << 13) / width, [&](int64_t begin, int64_t end) {
-    WideRow<T> row(width);
-    for (int64_t r = begin; r < end; ++r) {
-      const Widened<T> in{x.row(r)}, g{dy.row(r)};
-      const W m = mean[r], rs = rstd[r];
-      W sum_g = 0, sum_gn = 0;
+  const auto backward_row = [&](int64_t r, W* sums) {
+    const Widened<T> in{x.row(r)}, g{dy.row(r)};
+    const W m = mean[r], rs = rstd[r];
+    W sum_g = 0, sum_gn = 0;
 #pragma omp simd reduction(+ : sum_g, sum_gn)
-      for (int64_t c = 0; c < width; ++c) {
-        const W gw = g[c] * weight[c];
-        sum_g += gw;
-        sum_gn += gw * (in[c] - m) * rs;
-      }
-      sum_g /= static_cast<W>(width);
-      sum_gn /= static_cast<W>(width);
-      W* out = row.of(dx.row(r));
-      for (int64_t c = 0; c < width; ++c) out[c] = rs * (g[c] * weight[c] - sum_g - (in[c] - m) * rs * sum_gn);
-      if (extra != nullptr)
-        for (int64_t c = 0; c < width; ++c) out[c] += static_cast<W>(extra[r * width + c]);
-      row.store(dx.row(r));
+    for (int64_t c = 0; c < width; ++c) {
+      const W gw = g[c] * weight[c];
+      sum_g += gw;
+      sum_gn += gw * (in[c] - m) * rs;
     }
+    sum_g /= static_cast<W>(width);
+    sum_gn /= static_cast<W>(width);
+    T* out = dx.row(r);
+    const T* added = extra != nullptr ? extra + r * width : nullptr;
+    const auto gradient = [&](int64_t c) { return rs * (g[c] * weight[c] - sum_g - (in[c] - m) * rs * sum_gn); };
+    if (added != nullptr)
+      for (int64_t c = 0; c < width; ++c) out[c] = static_cast<T>(gradient(c) + static_cast<W>(added[c]));
+    else
+      for (int64_t c = 0; c < width; ++c) out[c] = static_cast<T>(gradient(c));
+    if (sums != nullptr) add_parameter_gradients<T>(in, g, m, rs, width, sums);
+  };
+  if (dweight != nullptr) return with_parameter_gradients(x.count, width, dweight, dbias, backward_row);
+  parallel_for(x.count, 1 + (1 << 13) / width, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) backward_row(r, nullptr);
   });
 }
 

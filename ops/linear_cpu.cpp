@@ -26,14 +26,21 @@ void bias_then(Rows<T> z, const Wide<T>* bias, Rows<T> y, F&& activation) {
   });
 }
 
+// Also the sums of dz over rows, unless dbias is null.
 template <class T, class F>
-void times_derivative(Rows<const T> z, Rows<const T> dy, Rows<T> dz, F&& derivative) {
+void times_derivative(Rows<const T> z, Rows<const T> dy, Rows<T> dz, Wide<T>* dbias, F&& derivative) {
   using W = Wide<T>;
-  for_rows(z, [&](int64_t r) {
+  const auto row = [&](int64_t r) {
     const T *zr = z.row(r), *dyr = dy.row(r);
     T* dzr = dz.row(r);
     for (int64_t c = 0; c < z.width; ++c)
       dzr[c] = static_cast<T>(static_cast<W>(dyr[c]) * derivative(static_cast<W>(zr[c])));
+  };
+  if (dbias == nullptr) return for_rows(z, row);
+  sum_over_rows<W>(z.count, z.width, dbias, [&](int64_t r, W* sums) {
+    row(r);
+    const T* dzr = dz.row(r);
+    for (int64_t c = 0; c < z.width; ++c) sums[c] += static_cast<W>(dzr[c]);
   });
 }
 
@@ -60,16 +67,12 @@ void activation_backward(CpuContext, Rows<const T> z, Rows<const T> dy, Activati
                          Wide<T>* dbias) {
   switch (activation) {
     case Activation::none:
-      times_derivative(z, dy, dz, [](Wide<T>) { return Wide<T>(1); });
-      break;
+      return times_derivative(z, dy, dz, dbias, [](Wide<T>) { return Wide<T>(1); });
     case Activation::gelu:
-      times_derivative(z, dy, dz, [](Wide<T> v) { return gelu_exact_derivative(v); });
-      break;
+      return times_derivative(z, dy, dz, dbias, [](Wide<T> v) { return gelu_exact_derivative(v); });
     case Activation::gelu_tanh:
-      times_derivative(z, dy, dz, [](Wide<T> v) { return gelu_tanh_derivative(v); });
-      break;
+      return times_derivative(z, dy, dz, dbias, [](Wide<T> v) { return gelu_tanh_derivative(v); });
   }
-  if (dbias != nullptr) column_sum<T>({dz.data, dz.count, dz.width}, dbias);
 }
 
 template <class T>
