@@ -169,6 +169,14 @@ void gemm<bf16, float>(CpuContext, int64_t m, int64_t n, int64_t k, float alpha,
   scaled(m, n, k, alpha, a, b, beta, c);
 }
 
+template <>
+void gemm_batched<bf16>(CpuContext, int64_t batch, int64_t m, int64_t n, int64_t k, const bf16* a, bool transpose_a,
+                        const bf16* b, bool transpose_b, bf16* c) {
+  for (int64_t i = 0; i < batch; ++i)
+    scaled<bf16>(m, n, k, 1, {a + i * m * k, transpose_a ? m : k, transpose_a},
+                 {b + i * k * n, transpose_b ? k : n, transpose_b}, 0, {c + i * m * n, n});
+}
+
 void gemm_add_bias(CpuContext, int64_t m, int64_t n, int64_t k, Matrix<const bf16> a, Matrix<const bf16> b,
                    const float* bias, Matrix<bf16> c) {
   if (m == 0 || n == 0) return;
