@@ -2,13 +2,13 @@
 """Times the same training step in duet and in PyTorch, alternately, each run in a process of its own.
 
 The step: ViT and BERT of a preset size, class token and pooler output concatenated, a linear head with 10 labels;
-forward, cross entropy, backward, clip to norm 1, AdamW; float32, eager. Alternating rounds spread the machine's moods
+forward, cross entropy, backward, clip to norm 1, AdamW; eager. Alternating rounds spread the machine's moods
 over both sides. Needs torch in the Python that runs this file, and transformers for --model transformers.
 
     python bench/compare_pytorch.py --duet build/release/duet --size mini --batch 32 --seq 24
 
-On a GPU (--device cuda) PyTorch uses its fused AdamW and, with --dtype bfloat16, autocast, as parameters stay float32 in
-duet too; float32 means float32, without TF32. A step ends when loss and gradient norm have reached the CPU. --compile
+With --dtype bfloat16 PyTorch uses autocast, as parameters stay float32 in duet too. On a GPU (--device cuda) it uses its
+fused AdamW; float32 means float32, without TF32. A step ends when loss and gradient norm have reached the CPU. --compile
 times torch.compile instead of eager mode; compilation falls into the warm-up.
 
     python bench/compare_pytorch.py --duet build/cuda/duet --device cuda --dtype bfloat16 --size base --batch 256 --seq 128 \\
@@ -265,6 +265,8 @@ def compare(args):
         for name in list(sides)[:: 1 if i % 2 == 0 else -1]:
             runs[name].append(run(*sides[name]))
             print(f"round {i + 1}: {name} {1e3 * runs[name][-1]['step_seconds']:.1f} ms", file=sys.stderr)
+    if runs["duet"][0]["dtype"] != args.dtype:
+        sys.exit(f"compare_pytorch: duet computed in {runs['duet'][0]['dtype']}: this CPU has no bfloat16 instructions")
     expected = gflop_per_step(SIZES[args.size], args.batch, args.seq)
     counted = runs["duet"][0]["gflop_per_step"]
     if abs(counted / expected - 1) > 0.01:
@@ -292,7 +294,7 @@ def compare(args):
         print(json.dumps(result))
         return
     memory = "peak_rss_bytes" if args.device == "cpu" else "peak_device_bytes"
-    where = f"{args.threads} threads" if args.device == "cpu" else f"{args.device} {args.dtype}"
+    where = f"{args.dtype}, {args.threads} threads" if args.device == "cpu" else f"{args.device} {args.dtype}"
     print(f"{args.size}, batch {args.batch}, {args.seq} tokens, {where}, {args.rounds} rounds; "
           f"torch {result['torch_version']}, {args.model} model{', compiled' if args.compile else ''}")
     print(f"{'':8}{'step ms (low-high)':>28}{'samples/s':>12}{'peak RSS MiB' if args.device == 'cpu' else 'peak GPU MiB':>14}")
@@ -322,13 +324,12 @@ def main():
     parser.add_argument("--fused-adamw", action="store_true",
                         help="torch's fused AdamW instead of its default; on a GPU it is always used")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:INDEX, on both sides")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="bfloat16 needs a GPU")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32",
+                        help="of activations; in PyTorch bfloat16 means autocast")
     parser.add_argument("--compile", action="store_true", help="time torch.compile instead of eager mode")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.device == "cpu" and args.dtype != "float32":
-        parser.error("on the CPU duet computes in float32 only; --dtype bfloat16 needs --device cuda")
     torch_step(args) if args.worker else compare(args)
 
 

@@ -13,14 +13,18 @@ struct Matrix {
   bool transposed = false;
 };
 
-// c (m, n) = alpha a (m, k) b (k, n) + beta c, row-major. f32 runs in oneDNN, f64 in Eigen, on the GPU all in cuBLASLt.
-// c must not overlap a or b. With beta 0, c may hold anything, NaN included. Out is T or Wide<T>.
+// c (m, n) = alpha a (m, k) b (k, n) + beta c, row-major. f32 and bf16 run in oneDNN, f64 in Eigen, on the GPU all in
+// cuBLASLt. c must not overlap a or b. With beta 0, c may hold anything, NaN included. Out is T or Wide<T>.
 template <class T, class Out = T>
 void gemm(CpuContext, int64_t m, int64_t n, int64_t k, Wide<T> alpha, Matrix<const T> a, Matrix<const T> b,
           Wide<T> beta, Matrix<Out> c);
 template <class T, class Out = T>
 void gemm(CudaContext, int64_t m, int64_t n, int64_t k, Wide<T> alpha, Matrix<const T> a, Matrix<const T> b,
           Wide<T> beta, Matrix<Out> c);
+
+// c = a b + bias, rounded once; bias has n elements or is null.
+void gemm_add_bias(CpuContext, int64_t m, int64_t n, int64_t k, Matrix<const bf16> a, Matrix<const bf16> b,
+                   const float* bias, Matrix<bf16> c);
 
 // c[i] = op(a[i]) op(b[i]) for `batch` matrices stored one after the other.
 template <class T>

@@ -79,6 +79,5 @@ void gemm_batched(CpuContext context, int64_t batch, int64_t m, int64_t n, int64
   template void gemm_batched<T>(CpuContext, int64_t, int64_t, int64_t, int64_t, const T*, bool, const T*, bool, T*);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(double)
-DUET_INSTANTIATE(bf16)
 
 }  // namespace duet::ops

@@ -18,7 +18,7 @@ using dnnl::memory;
 struct Form {
   int64_t m, n, k;
   std::array<int64_t, 3> strides;
-  bool transpose_a, transpose_b, wide;  // wide: the result is float
+  bool transpose_a, transpose_b, bias, wide;  // wide: the result is float
   int threads;
   auto operator<=>(const Form&) const = default;
 };
@@ -40,17 +40,20 @@ class Product {
     const memory::desc b = description(f.k, f.n, memory::data_type::bf16, f.strides[1], f.transpose_b);
     const memory::desc c =
         description(f.m, f.n, f.wide ? memory::data_type::f32 : memory::data_type::bf16, f.strides[2], false);
+    const memory::desc bias =
+        f.bias ? memory::desc({1, f.n}, memory::data_type::f32, memory::dims{f.n, 1}) : memory::desc();
     // Empty, rather than an exception, where this processor has no kernel.
     constexpr bool allow_empty = true;
 #if DNNL_VERSION_MAJOR >= 3
-    const dnnl::matmul::primitive_desc kernel(engine(), a, b, c, {}, allow_empty);
+    const dnnl::matmul::primitive_desc kernel(engine(), a, b, bias, c, {}, allow_empty);
 #else
-    const dnnl::matmul::primitive_desc kernel({a, b, c}, engine(), allow_empty);
+    const dnnl::matmul::primitive_desc kernel({a, b, bias, c}, engine(), allow_empty);
 #endif
     if (!kernel) return;
     primitive_ = dnnl::matmul(kernel);
     a_ = memory(a, engine(), nullptr);
     b_ = memory(b, engine(), nullptr);
+    if (f.bias) bias_ = memory(bias, engine(), nullptr);
     c_ = memory(c, engine(), nullptr);
   }
 
@@ -58,22 +61,27 @@ class Product {
     return static_cast<bool>(primitive_);
   }
 
-  void run(const bf16* a, const bf16* b, void* c) {
+  void run(const bf16* a, const bf16* b, const float* bias, void* c) {
     // oneDNN only reads what is not the destination.
     a_.set_data_handle(const_cast<bf16*>(a));
     b_.set_data_handle(const_cast<bf16*>(b));
     c_.set_data_handle(c);
-    const std::array<dnnl_exec_arg_t, 3> arguments = {
+    std::array<dnnl_exec_arg_t, 4> arguments = {
         {{DNNL_ARG_SRC, a_.get()}, {DNNL_ARG_WEIGHTS, b_.get()}, {DNNL_ARG_DST, c_.get()}}};
+    int count = 3;
+    if (bias != nullptr) {
+      bias_.set_data_handle(const_cast<float*>(bias));
+      arguments[3] = {DNNL_ARG_BIAS, bias_.get()};
+      count = 4;
+    }
     thread_local const dnnl::stream stream(engine());
-    const dnnl_status_t status =
-        dnnl_primitive_execute(primitive_.get(), stream.get(), static_cast<int>(arguments.size()), arguments.data());
+    const dnnl_status_t status = dnnl_primitive_execute(primitive_.get(), stream.get(), count, arguments.data());
     check(status == dnnl_success, "gemm", "oneDNN failed with status ", static_cast<int>(status));
   }
 
  private:
   dnnl::matmul primitive_;
-  memory a_, b_, c_;
+  memory a_, b_, bias_, c_;
 };
 
 // Making a primitive takes longer than a small product, and one must not run on two threads at once: each thread keeps
@@ -96,14 +104,26 @@ Tensor widened(Matrix<const bf16> x, int64_t rows, int64_t columns) {
   return result;
 }
 
-// c = a b for sizes above zero.
+// c = x + bias, x (m, n) without gaps.
+void add_rows(int64_t m, int64_t n, const float* x, const float* bias, Matrix<bf16> c) {
+  parallel_for(m, 1 + (1 << 14) / n, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float* row = x + i * n;
+      bf16* out = c.data + i * c.stride;
+      for (int64_t j = 0; j < n; ++j) out[j] = static_cast<bf16>(bias ? row[j] + bias[j] : row[j]);
+    }
+  });
+}
+
+// c = a b + bias for sizes above zero. bias may be null, which it is where Out is float.
 template <class Out>
-void multiply(int64_t m, int64_t n, int64_t k, Matrix<const bf16> a, Matrix<const bf16> b, Matrix<Out> c) {
+void multiply(int64_t m, int64_t n, int64_t k, Matrix<const bf16> a, Matrix<const bf16> b, const float* bias,
+              Matrix<Out> c) {
   constexpr bool wide = std::is_same_v<Out, float>;
   if (cpu_has_bfloat16()) {
-    Product& product =
-        product_of({m, n, k, {a.stride, b.stride, c.stride}, a.transposed, b.transposed, wide, threads()});
-    if (product.available()) return product.run(a.data, b.data, c.data);
+    Product& product = product_of(
+        {m, n, k, {a.stride, b.stride, c.stride}, a.transposed, b.transposed, bias != nullptr, wide, threads()});
+    if (product.available()) return product.run(a.data, b.data, bias, c.data);
   }
   const Tensor x = widened(a, m, k), y = widened(b, k, n);
   const auto into = [&](Matrix<float> z) {
@@ -115,8 +135,7 @@ void multiply(int64_t m, int64_t n, int64_t k, Matrix<const bf16> a, Matrix<cons
   } else {
     const Tensor z = Tensor::empty({m, n}, DType::f32);
     into({z.data<float>(), n});
-    for (int64_t i = 0; i < m; ++i)
-      convert_elements<bf16, float>(CpuContext{}, z.data<float>() + i * n, c.data + i * c.stride, n);
+    add_rows(m, n, z.data<float>(), bias, c);
   }
 }
 
@@ -124,9 +143,9 @@ template <class Out>
 void scaled(int64_t m, int64_t n, int64_t k, float alpha, Matrix<const bf16> a, Matrix<const bf16> b, float beta,
             Matrix<Out> c) {
   if (m == 0 || n == 0) return;
-  if (k > 0 && alpha == 1 && beta == 0) return multiply(m, n, k, a, b, c);
+  if (k > 0 && alpha == 1 && beta == 0) return multiply<Out>(m, n, k, a, b, nullptr, c);
   Tensor product = Tensor::zeros({m, n}, DType::f32);
-  if (k > 0) multiply<float>(m, n, k, a, b, {product.data<float>(), n});
+  if (k > 0) multiply<float>(m, n, k, a, b, nullptr, {product.data<float>(), n});
   for (int64_t i = 0; i < m; ++i) {
     const float* from = product.data<float>() + i * n;
     Out* to = c.data + i * c.stride;
@@ -148,6 +167,22 @@ template <>
 void gemm<bf16, float>(CpuContext, int64_t m, int64_t n, int64_t k, float alpha, Matrix<const bf16> a,
                        Matrix<const bf16> b, float beta, Matrix<float> c) {
   scaled(m, n, k, alpha, a, b, beta, c);
+}
+
+template <>
+void gemm_batched<bf16>(CpuContext, int64_t batch, int64_t m, int64_t n, int64_t k, const bf16* a, bool transpose_a,
+                        const bf16* b, bool transpose_b, bf16* c) {
+  for (int64_t i = 0; i < batch; ++i)
+    scaled<bf16>(m, n, k, 1, {a + i * m * k, transpose_a ? m : k, transpose_a},
+                 {b + i * k * n, transpose_b ? k : n, transpose_b}, 0, {c + i * m * n, n});
+}
+
+void gemm_add_bias(CpuContext, int64_t m, int64_t n, int64_t k, Matrix<const bf16> a, Matrix<const bf16> b,
+                   const float* bias, Matrix<bf16> c) {
+  if (m == 0 || n == 0) return;
+  if (k > 0) return multiply(m, n, k, a, b, bias, c);
+  const Tensor none = Tensor::zeros({m, n}, DType::f32);
+  add_rows(m, n, none.data<float>(), bias, c);
 }
 
 }  // namespace duet::ops

@@ -49,7 +49,12 @@ void times_derivative(Rows<const T> z, Rows<const T> dy, Rows<T> dz, Wide<T>* db
 template <class T>
 void linear_forward(CpuContext context, int64_t m, int64_t in, int64_t out, const T* x, const T* w, const Wide<T>* bias,
                     Activation activation, T* product, T* result) {
-  gemm<T>(context, m, out, in, 1, {x, in}, {w, in, true}, 0, {product, out});
+  if constexpr (std::is_same_v<T, bf16>) {
+    gemm_add_bias(context, m, out, in, {x, in}, {w, in, true}, bias, {product, out});
+    bias = nullptr;
+  } else {
+    gemm<T>(context, m, out, in, 1, {x, in}, {w, in, true}, 0, {product, out});
+  }
   if (bias == nullptr && activation == Activation::none) return;
   const Rows<T> z{product, m, out}, y{result, m, out};
   switch (activation) {

@@ -34,6 +34,7 @@ struct BenchCommand {
   }
   void prepare() {
     require(step.device);
+    step.dtype = usable_dtype(step.device, step.dtype);
     if (threads > 0) set_threads(threads);
     std::cerr << "device    " << device_description(step.device) << '\n';
   }
@@ -74,7 +75,7 @@ void add_bench_command(CLI::App& app) {
       ->check(CLI::IsMember({"mini", "tiny", "base"}));
   step->add_option("--batch", c->step.batch, "Samples per step")->capture_default_str();
   step->add_option("--seq", c->step.seq, "Tokens per text")->capture_default_str();
-  step->add_option("--dtype", c->step.dtype, "float32, or bfloat16 on a GPU")->capture_default_str();
+  step->add_option("--dtype", c->step.dtype, "float32 or bfloat16")->capture_default_str();
   step->add_option("--steps", c->step.steps, "Measured steps")->capture_default_str();
   step->add_option("--warmup-steps", c->step.warmup_steps, "Steps before the measured ones")->capture_default_str();
   step->add_option("--dropout", c->step.dropout, "In both encoders; default: as the size has it (text 0.1)");

@@ -68,9 +68,8 @@ double median(std::vector<double> values) {
 }  // namespace
 
 void check_step(const StepBenchmark& b) {
-  const bool gpu = b.device.kind == DeviceKind::cuda;
-  check_usage(b.dtype == "float32" || (gpu && b.dtype == "bfloat16"), "bench", "--dtype ", b.dtype,
-              " is not available on ", b.device, gpu ? "; use float32 or bfloat16" : "; use float32");
+  check_usage(b.dtype == "float32" || b.dtype == "bfloat16", "bench", "--dtype ", b.dtype,
+              " is not available; use float32 or bfloat16");
   check_usage(b.batch >= 1 && b.steps >= 1 && b.warmup_steps >= 0, "bench", "--batch ", b.batch, " and --steps ",
               b.steps, " must be positive, --warmup-steps ", b.warmup_steps, " not negative");
   check_usage(b.dropout < 1, "bench", "--dropout must be below 1, got ", b.dropout);
@@ -170,7 +169,9 @@ Json measure_step(const StepBenchmark& b) {
   const bool gpu = b.device.kind == DeviceKind::cuda;
   const DType dtype = b.dtype == "bfloat16" ? DType::bf16 : DType::f32;
   const auto peak_now = [&] {
-    return gpu ? measure_matmul_gflops(b.device, dtype) : measure_peak_gflops(float32_peak_kernel());
+    if (gpu) return measure_matmul_gflops(b.device, dtype);
+    const std::optional<PeakKernel> narrow = dtype == DType::bf16 ? bfloat16_peak_kernel() : std::nullopt;
+    return measure_peak_gflops(narrow ? *narrow : float32_peak_kernel());
   };
   const double peak_before = peak_now();
   const train::TrainOptions options;

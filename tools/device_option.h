@@ -13,22 +13,22 @@ struct DeviceOption {
 
   void add_to(CLI::App& command) {
     command.add_option("--device", device, "cpu, cuda or cuda:INDEX")->capture_default_str();
-    command.add_option("--dtype", dtype, "Of activations: float32, or bfloat16 on a GPU")
+    command.add_option("--dtype", dtype, "Of activations: float32 or bfloat16")
         ->capture_default_str()
         ->check(CLI::IsMember({"float32", "bfloat16"}));
   }
   bool bfloat16() const { return dtype == "bfloat16"; }
-  // Throws Error saying what is missing when there is no such device; says which GPU it is.
-  Device get() const {
+  // Throws Error saying what is missing when there is no such device; says which GPU it is. A dtype that the device
+  // lacks is replaced, see usable_dtype.
+  Device get() {
     Device result;
     try {
       result = device_named(device);
     } catch (const Error& e) {
       throw UsageError(e.what());
     }
-    check_usage(result.kind == DeviceKind::cuda || !bfloat16(), "device",
-                "--dtype bfloat16 is not available on the CPU");
     require(result);
+    dtype = usable_dtype(result, dtype);
     if (result.kind == DeviceKind::cuda) std::cerr << "device    " << device_description(result) << '\n';
     return result;
   }

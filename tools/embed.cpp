@@ -135,7 +135,7 @@ class TensorFile : public Sink {
 // One encoder of a model directory with what turns its output into vectors.
 class Embedder {
  public:
-  Embedder(const std::string& directory, bool image, int64_t max_length, const DeviceOption& device)
+  Embedder(const std::string& directory, bool image, int64_t max_length, DeviceOption device)
       : there_(device.get()), processors_(train::Processors::load(directory)), bfloat16_(device.bfloat16()) {
     const Json config = models::read_model_config(directory);
     const Json part = models::encoder_config(config, image);

@@ -17,7 +17,7 @@ struct EvaluateCommand {
   DeviceOption device;
 };
 
-void run_evaluate(const EvaluateCommand& c) {
+void run_evaluate(EvaluateCommand& c) {
   const Device device = c.device.get();
   const std::string model = models::find_model_directory(c.model);
   train::LoadedClassifier loaded = train::load_classifier(model);

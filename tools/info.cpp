@@ -12,6 +12,7 @@
 #include <iostream>
 
 #include "duet/core/backend.h"
+#include "duet/core/cpu.h"
 #include "duet/core/json.h"
 #include "duet/core/parallel.h"
 #include "duet/tools/commands.h"
@@ -60,7 +61,7 @@ Json machine_information() {
            {"cores", ::sysconf(_SC_NPROCESSORS_ONLN)},
            {"threads", threads()},
            {"instruction_sets", instruction_sets()},
-           {"dtypes", {"float32"}},
+           {"dtypes", cpu_has_bfloat16() ? Json{"float32", "bfloat16"} : Json{"float32"}},
            {"memory_bytes", memory.total},
            {"available_memory_bytes", memory.available}};
   Json devices = Json::array({cpu});
@@ -112,6 +113,7 @@ void print_lines(const Json& info) {
     std::string sets;
     for (const Json& set : d["instruction_sets"]) sets += (sets.empty() ? "" : ", ") + name(set);
     line("instructions", sets.empty() ? "none known" : sets);
+    line("bfloat16", d["dtypes"].size() > 1 ? "yes" : "no, --dtype bfloat16 computes in float32");
     line("memory", gibibytes(d["memory_bytes"]) + ", " + gibibytes(d["available_memory_bytes"]) + " available");
   }
   const Json& build = info["build"];

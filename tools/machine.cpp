@@ -3,8 +3,10 @@
 #include <oneapi/dnnl/dnnl.h>
 
 #include <fstream>
+#include <iostream>
 
 #include "duet/core/backend.h"
+#include "duet/core/cpu.h"
 #include "duet/core/error.h"
 #include "duet/core/parallel.h"
 
@@ -45,6 +47,13 @@ MachineMemory machine_memory() {
   return memory;
 }
 
+std::string usable_dtype(const Device& device, const std::string& dtype) {
+  if (device.kind != DeviceKind::cpu || dtype != "bfloat16" || cpu_has_bfloat16()) return dtype;
+  std::cerr << "duet: warning: this CPU has no bfloat16 instructions (AVX512-BF16); float32 is used instead of --dtype "
+               "bfloat16\n";
+  return "float32";
+}
+
 std::string onednn_version() {
   const dnnl_version_t* version = dnnl_version();
   return text(version->major, ".", version->minor, ".", version->patch);
@@ -55,6 +64,7 @@ std::string machine_description() {
   std::string widest = "no vector instructions known";
   for (const std::string& set : instruction_sets())
     if (set.starts_with("SSE") || set == "AVX2" || set == "AVX-512") widest = set;
+  if (cpu_has_bfloat16()) widest += " + bf16";
   return text("cpu: ", cpu_name(), ", ", threads(), " threads, ", widest, ", oneDNN ", onednn_version());
 }
 

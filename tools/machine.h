@@ -17,6 +17,9 @@ struct MachineMemory {
   int64_t total = 0, available = 0;
 };
 MachineMemory machine_memory();
+// What `device` computes in when asked for `dtype`: float32 instead of bfloat16, after a line on stderr that says so,
+// on a CPU whose instructions would make bfloat16 slower than that.
+std::string usable_dtype(const Device& device, const std::string& dtype);
 // The version of oneDNN that is loaded, e.g. "2.6.3".
 std::string onednn_version();
 

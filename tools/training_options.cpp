@@ -75,7 +75,7 @@ void TrainingCommand::add_to(CLI::App& command) {
   command.add_option("--on-bad-sample", on_bad_sample, "stop, or skip: leave it out, count it and name it")
       ->capture_default_str();
   command.add_option("--device", device, "cpu, cuda or cuda:INDEX")->capture_default_str();
-  command.add_option("--dtype", o.dtype, "Of activations: float32, or bfloat16 on a GPU")->capture_default_str();
+  command.add_option("--dtype", o.dtype, "Of activations: float32 or bfloat16")->capture_default_str();
   command.add_option("--threads", threads, "Compute threads; 0 = one per core")->capture_default_str();
   command.add_flag("--graphs,!--no-graphs", stage.graphs,
                    "On a GPU: record a step and repeat it while the shapes of batches stay the same");
@@ -88,8 +88,7 @@ void TrainingCommand::add_to(CLI::App& command) {
 
 void TrainingCommand::check_values() const {
   stage.options.validate();
-  check(device_named(device).kind != DeviceKind::cpu || stage.options.dtype == "float32", "options", "--dtype ",
-        stage.options.dtype, " is not available for training on the CPU; use float32");
+  device_named(device);
   check(fit == "pad" || fit == "stretch", "options", "--fit ", fit, ": use pad or stretch");
   check(interpolation == "hf" || interpolation == "timm", "options", "--interpolation ", interpolation,
         ": use hf or timm");
@@ -110,6 +109,7 @@ void TrainingCommand::prepare() {
     throw UsageError(e.what());
   }
   stage.device = parse_device(device);  // a missing device is no usage error
+  stage.options.dtype = usable_dtype(stage.device, stage.options.dtype);
   numerics().deterministic = deterministic;
   if (threads > 0) set_threads(threads);
   stage.input.steps.fit = fit == "pad" ? train::Fit::pad : train::Fit::stretch;

@@ -165,14 +165,15 @@ class PredictStep(unittest.TestCase):
 
 
 class ComparePytorch(unittest.TestCase):
-    def compare(self, *arguments):
+    def compare(self, *arguments, computed=None):
         """Commands that were started, and the result, with both programs replaced."""
         started = []
 
         def fake(command, environment):
             started.append(command)
             seconds = 0.01 if "bench" in command else 0.02
-            return {"step_seconds": seconds, "samples_per_second": 1, "peak_rss_bytes": 1, "peak_device_bytes": 1,
+            dtype = next((word.split("=")[1] for word in command if word.startswith("--dtype=")), "float32")
+            return {"step_seconds": seconds, "dtype": computed or dtype, "samples_per_second": 1, "peak_rss_bytes": 1, "peak_device_bytes": 1,
                     "forward_seconds": 1, "backward_seconds": 1, "clip_seconds": 1, "optimizer_seconds": 1, "torch": "2.11",
                     "gflop_per_step": compare.gflop_per_step(compare.SIZES["mini"], 32, 24)}
 
@@ -200,10 +201,17 @@ class ComparePytorch(unittest.TestCase):
         self.assertEqual((result["mode"], result["dtype"]), ("compiled", "bfloat16"))
         self.assertEqual(result["duet"]["peak_device_bytes"]["median"], 1)
 
-    def test_bfloat16_needs_a_gpu(self):
-        code, _, _, err = self.compare("--dtype", "bfloat16")
-        self.assertEqual(code, 2)
-        self.assertIn("needs --device cuda", err)
+    def test_bfloat16_on_the_cpu(self):
+        code, (duet, torch), _, _ = self.compare("--dtype", "bfloat16")
+        self.assertEqual(code, 0)
+        for command in (duet, torch):
+            self.assertIn("--device=cpu", command)
+            self.assertIn("--dtype=bfloat16", command)
+
+    def test_a_duet_that_fell_back_to_float32_is_no_comparison(self):
+        code, _, out, _ = self.compare("--dtype", "bfloat16", computed="float32")
+        self.assertIn("no bfloat16 instructions", code)  # sys.exit's message
+        self.assertEqual(out, "")
 
 
 if __name__ == "__main__":

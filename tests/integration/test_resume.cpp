@@ -112,6 +112,18 @@ TEST_F(Resume, InterruptsLeaveACheckpointAndOneLine) {
   }
 }
 
+TEST_F(Resume, Bfloat16OnTwoThreadsGoesOnToTheBit) {
+  const std::vector<std::string> options{"--steps", "200",      "--save-every", "7",
+                                         "--dtype", "bfloat16", "--threads",    "2"};
+  run_reference(options);
+  Process process(data_.finetuning(out_, options));
+  ASSERT_TRUE(wait_until([&] { return metrics_lines(out_) >= 9; }));
+  process.send(SIGTERM);
+  ASSERT_EQ(process.wait().status, 130);
+  ASSERT_EQ(run(data_.finetuning(out_, with(options, "--resume"))).status, 0);
+  expect_same_as_reference(out_);
+}
+
 TEST_F(Resume, ASecondSignalEndsAtOnce) {
   const std::vector<std::string> options{"--steps", "300", "--save-every", "10"};
   run_reference(options);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "duet/core/cpu.h"
 #include "duet/tests/integration/tiny_data.h"
 
 namespace duet::testing {
@@ -76,6 +77,43 @@ TEST(Usage, AMissingDeviceIsAnErrorOfEveryCommand) {
   }
 }
 
+// A processor without the instructions computes in float32 and says so, in one line; what is written names what was
+// used.
+TEST(Usage, WithoutBfloat16InstructionsFloat32IsUsed) {
+  const TinyData data;
+  const std::string wide = data / "wide", fallen_back = data / "fallen_back", narrow = data / "narrow";
+  const auto without = [](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"DUET_CPU_BFLOAT16=0", DUET_BINARY});
+    const Finished f = run(arguments, {.program = "/usr/bin/env"});
+    EXPECT_EQ(f.status, 0) << f.err;
+    const size_t at = f.err.find("this CPU has no bfloat16 instructions (AVX512-BF16); float32 is used");
+    EXPECT_NE(at, f.err.npos) << f.err;
+    EXPECT_EQ(f.err.find("bfloat16 instructions", at + 30), f.err.npos) << f.err;
+    return f;
+  };
+  const std::vector<std::string> bfloat16{"--dtype", "bfloat16", "--steps", "4"};
+  ASSERT_EQ(run(data.finetuning(wide, {"--steps", "4"})).status, 0);
+  without(data.finetuning(fallen_back, bfloat16));
+  EXPECT_TRUE(weights(fallen_back) == weights(wide));
+  EXPECT_EQ(read_json(fallen_back + "/config.json").at("options").at("dtype"), "float32");
+  const Finished f = run(data.finetuning(narrow, bfloat16));
+  ASSERT_EQ(f.status, 0) << f.err;
+  EXPECT_EQ(f.err.find("instructions") == f.err.npos, cpu_has_bfloat16()) << f.err;
+  EXPECT_EQ(weights(narrow) == weights(wide), !cpu_has_bfloat16());
+
+  const std::string model = wide + "/model";
+  const std::vector<std::string> predict{"predict", "--model", model, "--data", data.path()};
+  std::vector<std::string> predict_narrow = predict;
+  predict_narrow.insert(predict_narrow.end(), bfloat16.begin(), bfloat16.begin() + 2);
+  EXPECT_EQ(without(predict_narrow).out, run(predict).out);
+  EXPECT_EQ(run(predict_narrow).out == run(predict).out, !cpu_has_bfloat16());
+  without({"evaluate", "--model", model, "--data", data.path(), "--dtype", "bfloat16"});
+  without({"embed", "--model", model, "--text", "red", "--dtype", "bfloat16"});
+  const Finished bench = without({"bench", "step", "--dtype", "bfloat16", "--batch", "1", "--seq", "4", "--steps", "1",
+                                  "--warmup-steps", "0", "--threads", "1", "--json"});
+  EXPECT_EQ(parse_json(bench.out, "standard output").at("dtype"), "float32");
+}
+
 TEST(Usage, WrongCommandLinesAreStatusTwo) {
   expect_usage({}, "subcommand");
   expect_usage({"train"}, "train");
@@ -116,7 +154,7 @@ TEST(Usage, WrongCommandLinesAreStatusTwo) {
   expect_usage(plus({"--config", "missing.json"}), "missing.json");
   expect_usage({"bench", "step", "--batch", "0"}, "--batch 0");
   expect_usage({"bench", "step", "--size", "foo"}, "foo");
-  expect_usage({"bench", "step", "--dtype", "bfloat16"}, "bfloat16");
+  expect_usage({"bench", "step", "--dtype", "float16"}, "float16");
   expect_usage({"bench", "step", "--device", "tpu"}, "tpu");
   expect_usage({"evaluate", "--model", "x", "--data", "y", "--split", "dev"}, "dev");
   expect_usage({"predict", "--model", "x", "--data", "y", "--split", "dev"}, "dev");

@@ -140,6 +140,24 @@ TYPED_TEST(Gemm, LargeProducts) {
     }
 }
 
+// Rounded after the bias is added: 256 + 1 would be 256.
+TEST(GemmBfloat16, ABiasIsAddedBeforeRounding) {
+  for (const int64_t m : {1, 70}) {
+    const int64_t n = 33, k = 256;
+    const std::vector<bf16> ones(static_cast<size_t>(std::max(m, n) * k), bf16(1));
+    const std::vector<float> bias(static_cast<size_t>(n), -255.5f);
+    std::vector<bf16> c(static_cast<size_t>(m * n));
+    for (const bool added : {true, false})
+      for (const int64_t inner : {k, int64_t{0}}) {
+        gemm_add_bias(CpuContext{}, m, n, inner, {ones.data(), k}, {ones.data(), k, true},
+                      added ? bias.data() : nullptr, {c.data(), n});
+        for (const bf16 value : c)
+          ASSERT_EQ(static_cast<float>(value),
+                    static_cast<float>(bf16(static_cast<float>(inner) - (added ? 255.5f : 0))));
+      }
+  }
+}
+
 // Lengths of texts make many shapes; more than are kept must still be right.
 TEST(GemmBfloat16, MoreShapesThanAreKept) {
   std::vector<bf16> ones(1200, bf16(1)), c(1200);

@@ -201,15 +201,18 @@ TEST_F(Trainer, LearnsTheTinyTask) {
   options_.lr = 1e-2;
   options_.augment = "none";
   dropout_ = 0;
-  const Outcome outcome = run("run");
-  EXPECT_EQ(outcome.result.steps, 12 * 5);
-  EXPECT_EQ(outcome.result.samples_seen, 12 * train_size);
-  ASSERT_EQ(outcome.result.loss_per_epoch.size(), 12u);
-  EXPECT_GT(outcome.result.loss_per_epoch.front(), 0.8);
-  EXPECT_LT(outcome.result.loss_per_epoch.back(), 0.1);
-  EXPECT_EQ(outcome.result.best_score, 1);  // of the validation accuracy
-  EXPECT_EQ(outcome.metrics.size(), 12u * 6);
-  EXPECT_GT(outcome.result.flops, 0);
+  for (const char* dtype : {"float32", "bfloat16"}) {
+    options_.dtype = dtype;
+    const Outcome outcome = run(dtype);
+    EXPECT_EQ(outcome.result.steps, 12 * 5);
+    EXPECT_EQ(outcome.result.samples_seen, 12 * train_size);
+    ASSERT_EQ(outcome.result.loss_per_epoch.size(), 12u);
+    EXPECT_GT(outcome.result.loss_per_epoch.front(), 0.8);
+    EXPECT_LT(outcome.result.loss_per_epoch.back(), 0.1);
+    EXPECT_EQ(outcome.result.best_score, 1);  // of the validation accuracy
+    EXPECT_EQ(outcome.metrics.size(), 12u * 6);
+    EXPECT_GT(outcome.result.flops, 0);
+  }
 }
 
 TEST_F(Trainer, ResumesAtAnEpochsEndToTheBit) {
@@ -230,6 +233,15 @@ TEST_F(Trainer, ResumesWithMicroBatchesToTheBit) {
   options_.workers = 3;
   resumed_calls_ = 6;  // two steps of three micro-batches
   expect_resumes_to_the_bit(9, 2);
+}
+
+TEST_F(Trainer, ResumesBfloat16ToTheBit) {
+  const Outcome wide = run("float32");
+  options_.dtype = "bfloat16";
+  options_.save_every = 4;
+  resumed_calls_ = 8;
+  expect_resumes_to_the_bit(11, 8);
+  EXPECT_FALSE(same_bits(run("bfloat16").weights[0].second, wide.weights[0].second));
 }
 
 // With so few masked tokens some steps have nothing to learn from; the optimizer does not count them.
