@@ -13,8 +13,8 @@ namespace duet::ops {
 template <class W, class F>
 void sum_over_rows(int64_t row_count, int64_t count, W* total, F&& f) {
   constexpr int64_t most_stretches = 16, least_work = 1 << 12;
-  const int64_t stretches =
-      std::clamp<int64_t>(row_count * std::max<int64_t>(count, 1) / least_work, 1, std::min(row_count, most_stretches));
+  const int64_t most = std::clamp<int64_t>(row_count, 1, most_stretches);
+  const int64_t stretches = std::clamp<int64_t>(row_count * std::max<int64_t>(count, 1) / least_work, 1, most);
   const auto size = static_cast<size_t>(stretches * count);
   const Storage memory(size * sizeof(W), Device{});
   W* const sums = reinterpret_cast<W*>(memory.data());
