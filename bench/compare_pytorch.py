@@ -9,7 +9,8 @@ over both sides. Needs torch in the Python that runs this file, and transformers
 
 With --dtype bfloat16 PyTorch uses autocast, as parameters stay float32 in duet too. On a GPU (--device cuda) it uses its
 fused AdamW; float32 means float32, without TF32. A step ends when loss and gradient norm have reached the CPU. --compile
-times torch.compile instead of eager mode; compilation falls into the warm-up.
+times torch.compile instead of eager mode; compilation falls into the warm-up. --tune first looks for the settings that
+suit PyTorch best on this machine: threads, allocator and fused AdamW.
 
     python bench/compare_pytorch.py --duet build/cuda/duet --device cuda --dtype bfloat16 --size base --batch 256 --seq 128 \\
         --dropout 0 --model plain --compile
@@ -234,6 +235,47 @@ def cuda_of_torch():
     return subprocess.run(probe, capture_output=True).returncode == 0
 
 
+def allocators():
+    """Environments for PyTorch: glibc's allocator as it is, told to keep memory in huge pages, and others there are."""
+    yield "glibc", {}
+    # What is freed stays with the process, so that a step does not fault its pages in again.
+    yield "glibc, huge pages", {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:"
+                                                  "glibc.malloc.trim_threshold=68719476736"}
+    for name, library in (("jemalloc", "libjemalloc.so.2"), ("tcmalloc", "libtcmalloc_minimal.so.4")):
+        for path in Path("/usr/lib").glob(f"*/{library}"):
+            yield name, {"LD_PRELOAD": str(path)}
+
+
+def best_torch(command, environment, threads):
+    """The settings of PyTorch that are fastest, each tried in one short run."""
+    quick = [word for word in command if not word.startswith(("--steps=", "--warmup-steps=", "--compile"))]
+
+    def seconds(settings):
+        taken = run(*with_settings([*quick, "--steps=2", "--warmup-steps=1"], environment, settings))["step_seconds"]
+        print(f"tune: {describe(settings)}: {1e3 * taken:.1f} ms", file=sys.stderr)
+        return taken
+
+    tried = [{"threads": threads, "fused": True, "allocator": name, "environment": extra} for name, extra in allocators()]
+    times = [seconds(settings) for settings in tried]
+    best = tried[times.index(min(times))]
+    # One at a time from there: fewer threads, the optimizer as it is by default.
+    for other in ({**best, "threads": 1}, {**best, "fused": False}):
+        if other["threads"] != threads or not other["fused"]:
+            tried.append(other)
+            times.append(seconds(other))
+    return tried[times.index(min(times))]
+
+
+def describe(settings):
+    return f"{settings['threads']} threads, {settings['allocator']}{', fused AdamW' if settings['fused'] else ''}"
+
+
+def with_settings(command, environment, settings):
+    words = [word for word in command if not word.startswith(("--threads=", "--fused-adamw"))]
+    words += [f"--threads={settings['threads']}"] + ["--fused-adamw"] * settings["fused"]
+    return words, {**environment, **settings["environment"]}
+
+
 def summary(runs, key):
     values = [r[key] for r in runs]
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
@@ -259,6 +301,11 @@ def compare(args):
             {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"},
         ),
     }
+    settings = json.loads(args.torch_settings) if args.torch_settings else None
+    if args.tune and settings is None:
+        settings = best_torch(*sides["torch"], args.threads)
+    if settings:
+        sides["torch"] = with_settings(*sides["torch"], settings)
     runs = {name: [] for name in sides}
     for i in range(args.rounds):
         # Whoever goes first in one round goes second in the next.
@@ -282,6 +329,7 @@ def compare(args):
         "device": args.device,
         "dtype": args.dtype,
         "mode": "compiled" if args.compile else "eager",
+        "torch_settings": settings,
         "torch_version": runs["torch"][0]["torch"],
         "torch_over_duet": {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)},
     }
@@ -297,6 +345,8 @@ def compare(args):
     where = f"{args.dtype}, {args.threads} threads" if args.device == "cpu" else f"{args.device} {args.dtype}"
     print(f"{args.size}, batch {args.batch}, {args.seq} tokens, {where}, {args.rounds} rounds; "
           f"torch {result['torch_version']}, {args.model} model{', compiled' if args.compile else ''}")
+    if settings:
+        print(f"torch: {describe(settings)}")
     print(f"{'':8}{'step ms (low-high)':>28}{'samples/s':>12}{'peak RSS MiB' if args.device == 'cpu' else 'peak GPU MiB':>14}")
     for name in sides:
         ms = {k: 1e3 * v for k, v in result[name]["step_seconds"].items()}
@@ -327,6 +377,9 @@ def main():
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32",
                         help="of activations; in PyTorch bfloat16 means autocast")
     parser.add_argument("--compile", action="store_true", help="time torch.compile instead of eager mode")
+    parser.add_argument("--tune", action="store_true",
+                        help="first find PyTorch's best threads, allocator and AdamW, by short runs in eager mode")
+    parser.add_argument("--torch-settings", metavar="JSON", help="settings that --tune found, as --json prints them")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
