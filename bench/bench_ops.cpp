@@ -8,6 +8,7 @@
 
 #include "duet/autograd/engine.h"
 #include "duet/bench/ops/cases.h"
+#include "duet/core/allocator.h"
 #include "duet/core/dispatch.h"
 #include "duet/core/parallel.h"
 #include "duet/core/trace.h"
@@ -79,10 +80,21 @@ const Call& call_of(const Case& c, DType dtype) {
   return call;
 }
 
+// Memory that a call takes at most on top of its inputs.
+template <class F>
+void report_memory(benchmark::State& state, F&& call) {
+  CachingAllocator& memory = cpu_allocator();
+  const int64_t before = memory.stats().in_use_bytes;
+  memory.reset_peak();
+  call();
+  state.counters["peak_MiB"] = static_cast<double>(memory.stats().peak_in_use_bytes - before) / (1 << 20);
+}
+
 void run_forward(benchmark::State& state, const Case& c, DType dtype, int thread_count) try {
   set_threads(thread_count);
   const Call& call = call_of(c, dtype);
   const Work work = work_of(call);  // also the first call, in which libraries make their kernels for a shape
+  report_memory(state, call);
   const train::Stopwatch watch;
   for (auto _ : state) benchmark::DoNotOptimize(call().data().raw());
   report(state, work, watch.seconds() / static_cast<double>(state.iterations()), dtype, thread_count);
@@ -97,6 +109,8 @@ void run_backward(benchmark::State& state, const Case& c, DType dtype, int threa
   const Variable first = call();
   const Tensor seed = random(first.shape(), first.dtype()).data();
   const Work work = work_of([&] { gradients({first}, {seed}, {}); });
+  const Variable measured = call();
+  report_memory(state, [&] { gradients({measured}, {seed}, {}); });
   double seconds = 0;
   for (auto _ : state) {
     state.PauseTiming();

@@ -5,7 +5,8 @@
 
 namespace duet {
 
-// Number of compute threads for kernels and matmuls (OpenMP). The default is the machine's core count.
+// Number of compute threads for kernels and matmuls, the calling one included. The default is the machine's core count,
+// or OMP_NUM_THREADS. Not to be changed while a loop runs.
 void set_threads(int count);
 int threads();
 

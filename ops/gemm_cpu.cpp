@@ -50,29 +50,40 @@ void gemm<double>(CpuContext, int64_t m, int64_t n, int64_t k, double alpha, Mat
   if (k == 0) return scale_rows(m, n, beta, c);
   using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   using View = Eigen::Map<const RowMajor, 0, Eigen::OuterStride<>>;
-  const View A(a.data, a.transposed ? k : m, a.transposed ? m : k, Eigen::OuterStride<>(a.stride));
-  const View B(b.data, b.transposed ? n : k, b.transposed ? k : n, Eigen::OuterStride<>(b.stride));
-  Eigen::Map<RowMajor, 0, Eigen::OuterStride<>> C(c.data, m, n, Eigen::OuterStride<>(c.stride));
-  if (beta == 0)
-    C.setZero();
-  else if (beta != 1)
-    C *= beta;
-  if (a.transposed && b.transposed)
-    C.noalias() += alpha * (A.transpose() * B.transpose());
-  else if (a.transposed)
-    C.noalias() += alpha * (A.transpose() * B);
-  else if (b.transposed)
-    C.noalias() += alpha * (A * B.transpose());
-  else
-    C.noalias() += alpha * (A * B);
+  parallel_for(m, std::max<int64_t>(8, (1 << 18) / (n * k)), [&](int64_t begin, int64_t end) {
+    const int64_t rows = end - begin;
+    const View A(a.data + begin * (a.transposed ? 1 : a.stride), a.transposed ? k : rows, a.transposed ? rows : k,
+                 Eigen::OuterStride<>(a.stride));
+    const View B(b.data, b.transposed ? n : k, b.transposed ? k : n, Eigen::OuterStride<>(b.stride));
+    Eigen::Map<RowMajor, 0, Eigen::OuterStride<>> C(c.data + begin * c.stride, rows, n, Eigen::OuterStride<>(c.stride));
+    if (beta == 0)
+      C.setZero();
+    else if (beta != 1)
+      C *= beta;
+    if (a.transposed && b.transposed)
+      C.noalias() += alpha * (A.transpose() * B.transpose());
+    else if (a.transposed)
+      C.noalias() += alpha * (A.transpose() * B);
+    else if (b.transposed)
+      C.noalias() += alpha * (A * B.transpose());
+    else
+      C.noalias() += alpha * (A * B);
+  });
 }
 
 template <class T>
 void gemm_batched(CpuContext context, int64_t batch, int64_t m, int64_t n, int64_t k, const T* a, bool transpose_a,
                   const T* b, bool transpose_b, T* c) {
-  for (int64_t i = 0; i < batch; ++i)
+  const auto product = [&](int64_t i) {
     gemm<T>(context, m, n, k, 1, {a + i * m * k, transpose_a ? m : k, transpose_a},
             {b + i * k * n, transpose_b ? k : n, transpose_b}, 0, {c + i * m * n, n});
+  };
+  // Many small products side by side; few large ones with all threads in each.
+  const int64_t work = std::max<int64_t>(1, m * n * k);
+  parallel_for(batch, batch >= 2 * threads() ? std::max<int64_t>(1, (1 << 17) / work) : batch,
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t i = begin; i < end; ++i) product(i);
+               });
 }
 
 #define DUET_INSTANTIATE(T) \

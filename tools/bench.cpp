@@ -78,7 +78,14 @@ void add_bench_command(CLI::App& app) {
   step->add_option("--dtype", c->step.dtype, "float32 or bfloat16")->capture_default_str();
   step->add_option("--steps", c->step.steps, "Measured steps")->capture_default_str();
   step->add_option("--warmup-steps", c->step.warmup_steps, "Steps before the measured ones")->capture_default_str();
+  step->add_option("--width", c->step.width,
+                   "Hidden size of both encoders, a multiple of 64; default: as the size has it");
   step->add_option("--dropout", c->step.dropout, "In both encoders; default: as the size has it (text 0.1)");
+  step->add_option("--data", c->step.data,
+                   "Data set whose training split is read, decoded and augmented beside the steps; the cost of that is "
+                   "measured against the same batches held ready");
+  step->add_option("--vocab", c->step.vocab, "Vocabulary file for the texts of --data");
+  step->add_option("--workers", c->step.workers, "Loader threads for --data")->capture_default_str();
   step->add_flag("--recompute", c->step.recompute, "Recompute activations in the backward pass to save memory");
   step->add_flag("--graphs,!--no-graphs", c->step.graphs, "On a GPU: record a step and repeat it");
   step->add_flag("--deterministic,!--no-deterministic", numerics().deterministic,

@@ -14,7 +14,9 @@
 #include "duet/tools/arguments.h"
 #include "duet/tools/bench_peak.h"
 #include "duet/tools/bench_profile.h"
+#include "duet/train/loader.h"
 #include "duet/train/optimizer.h"
+#include "duet/train/processors.h"
 #include "duet/train/progress.h"
 #include "duet/train/strategies.h"
 #include "duet/train/tasks.h"
@@ -23,7 +25,7 @@
 namespace duet::tools {
 namespace {
 
-constexpr int64_t label_count = 10;
+constexpr int64_t label_count = 10, head_size = 64;
 constexpr int64_t traced_steps = 3;  // their mean evens out what else the machine does
 
 template <class Encoder>
@@ -31,11 +33,21 @@ void set_dropout(Encoder& encoder, double dropout) {
   if (dropout >= 0) encoder.hidden_dropout_prob = encoder.attention_probs_dropout_prob = dropout;
 }
 
+template <class Encoder>
+void set_width(Encoder& encoder, int64_t width) {
+  if (width == 0) return;
+  encoder.hidden_size = width;
+  encoder.intermediate_size = 4 * width;
+  encoder.num_attention_heads = width / head_size;
+}
+
 models::ClassifierConfig model_config(const StepBenchmark& b) {
   const models::DualEncoderConfig encoders = train::preset_size(b.size);
   models::ClassifierConfig config;
   config.vision = encoders.vision;
   config.text = encoders.text;
+  set_width(*config.vision, b.width);
+  set_width(*config.text, b.width);
   set_dropout(*config.vision, b.dropout);
   set_dropout(*config.text, b.dropout);
   for (int64_t i = 0; i < label_count; ++i) config.labels.push_back("label " + std::to_string(i));
@@ -72,6 +84,11 @@ void check_step(const StepBenchmark& b) {
               " is not available; use float32 or bfloat16");
   check_usage(b.batch >= 1 && b.steps >= 1 && b.warmup_steps >= 0, "bench", "--batch ", b.batch, " and --steps ",
               b.steps, " must be positive, --warmup-steps ", b.warmup_steps, " not negative");
+  check_usage(b.width >= 0 && b.width % head_size == 0, "bench", "--width ", b.width, " must be a multiple of ",
+              head_size);
+  check_usage(b.data.empty() == b.vocab.empty(), "bench", "--data and --vocab go together");
+  check_usage(b.data.empty() || b.device.kind == DeviceKind::cpu, "bench", "--data is measured on the CPU only");
+  check_usage(b.workers >= 0 && b.workers <= 256, "bench", "--workers must be between 0 and 256, got ", b.workers);
   check_usage(b.dropout < 1, "bench", "--dropout must be below 1, got ", b.dropout);
   const int64_t longest = train::preset_size(b.size).text.max_position_embeddings;
   check_usage(b.seq >= 1 && b.seq <= longest, "bench", "--seq ", b.seq, ": size ", b.size, " takes 1 to ", longest,
@@ -89,11 +106,10 @@ struct StepRunner {
   train::ClassifyTask& task;
   train::Adam& adam;
   const train::TrainOptions& options;
-  const train::Batch& batch;
   bool recompute;
 
   // A step whose parts are timed; a GPU is waited for after each, which a real step does not do.
-  StepTimes in_phases(int64_t step, RandomKey key) const {
+  StepTimes in_phases(const train::Batch& batch, int64_t step, RandomKey key) const {
     const OpScope step_scope("step", ScopeKind::phase);
     const Device device = task.store().device();
     const train::Stopwatch watch;
@@ -123,7 +139,7 @@ struct StepRunner {
     return {forward, backward_pass - forward, clip - backward_pass, end - clip, end};
   }
   // A step as training runs it.
-  double whole(train::TrainingStep& training_step, int64_t step) const {
+  double whole(const train::Batch& batch, train::TrainingStep& training_step, int64_t step) const {
     const train::Stopwatch watch;
     check_finite(training_step.run(batch, step, 1), step);
     return watch.seconds();
@@ -134,6 +150,21 @@ struct StepRunner {
           step, " must be finite");
   }
 };
+
+// Batches as training reads them. Nothing is cached, so that each image costs what it costs in the first epoch.
+std::unique_ptr<train::Loader> open_data(const StepBenchmark& b, models::ClassifierConfig& config) {
+  const train::Dataset dataset = train::Dataset::open(b.data);
+  auto tokenizer = std::make_shared<train::Tokenizer>(train::Tokenizer::from_vocab_file(b.vocab));
+  train::check_tokenizer(*tokenizer, *config.text, b.vocab);
+  config.labels = dataset.labels();
+  const auto source = std::make_shared<train::SampleSource>(
+      dataset, dataset.split("train"), std::move(tokenizer),
+      train::InputConfig{.image_size = static_cast<int>(config.vision->image_size),
+                         .max_length = static_cast<int>(b.seq)},
+      0);
+  return std::make_unique<train::Loader>(
+      source, train::LoaderConfig{.batch = b.batch, .augment = train::Augment::basic, .workers = b.workers});
+}
 
 // FLOP/s of a large matrix product, in 1e9: what a GPU can be asked for at best.
 double measure_matmul_gflops(const Device& device, DType dtype) {
@@ -165,7 +196,8 @@ double measure_matmul_gflops(const Device& device, DType dtype) {
 Json measure_step(const StepBenchmark& b) {
   check_step(b);
   if (!b.trace.empty()) write_trace({}, b.trace);  // so that a file that cannot be written is an error now
-  const models::ClassifierConfig config = model_config(b);
+  models::ClassifierConfig config = model_config(b);
+  std::unique_ptr<train::Loader> loader = b.data.empty() ? nullptr : open_data(b, config);
   const bool gpu = b.device.kind == DeviceKind::cuda;
   const DType dtype = b.dtype == "bfloat16" ? DType::bf16 : DType::f32;
   const auto peak_now = [&] {
@@ -181,11 +213,11 @@ Json measure_step(const StepBenchmark& b) {
   train::ClassifyTask task(store, model, options, {});
   task.set_bfloat16(dtype == DType::bf16);
   train::Adam adam(store, {.learning_rate = options.lr, .beta2 = options.beta2, .weight_decay = options.weight_decay});
-  const train::Batch host = fixed_batch(config, b.batch, b.seq), batch = host.to(b.device);
-  const StepRunner run{task, adam, options, batch, b.recompute};
+  const train::Batch host = loader ? loader->next() : fixed_batch(config, b.batch, b.seq), batch = host.to(b.device);
+  const StepRunner run{task, adam, options, b.recompute};
   const auto stats = [&] { return dispatch_device(b.device, [](auto context) { return allocator(context).stats(); }); };
 
-  std::vector<double> whole, forward, backward_pass, clip, optimizer;
+  std::vector<double> whole, data, forward, backward_pass, clip, optimizer;
   const auto note_phases = [&](const StepTimes& t) {
     forward.push_back(t.forward);
     backward_pass.push_back(t.backward);
@@ -194,38 +226,57 @@ Json measure_step(const StepBenchmark& b) {
   };
   train::TrainingStep training_step(task, adam, {.clip = options.clip, .recompute = b.recompute, .graphs = b.graphs});
   // A recording takes two steps on top.
-  for (int64_t i = -b.warmup_steps - (gpu ? 2 : 0); i < 0; ++i) run.whole(training_step, i);
+  for (int64_t i = -b.warmup_steps - (gpu ? 2 : 0); i < 0; ++i) run.whole(batch, training_step, i);
   const int64_t allocations_before = stats().system_allocations;
+  std::vector<train::Batch> read;
+  double flops = 0;
   for (int64_t i = 0; i < b.steps; ++i) {
     if (gpu) {
-      whole.push_back(run.whole(training_step, i));
+      whole.push_back(run.whole(batch, training_step, i));
       continue;
     }
-    const StepTimes t = run.in_phases(i, training_step.key(i, 0));
-    whole.push_back(t.whole);
+    const train::Stopwatch waiting;
+    if (loader) read.push_back(loader->next());
+    data.push_back(loader ? waiting.seconds() : 0);
+    const StepTimes t = run.in_phases(loader ? read.back() : batch, i, training_step.key(i, 0));
+    whole.push_back(data.back() + t.whole);
     note_phases(t);
+    flops += task.step_flops(loader ? read.back() : host);
   }
   const int64_t allocations = stats().system_allocations - allocations_before;
+  // The same batches without a loader beside them; the first one twice, to leave its threads time to end.
+  double with_data = 0, without = 0;
+  if (loader) {
+    loader.reset();
+    run.in_phases(read[0], 0, training_step.key(0, 0));
+    for (size_t i = 0; i < read.size(); ++i) {
+      const auto step = static_cast<int64_t>(i);
+      without += run.in_phases(read[i], step, training_step.key(step, 0)).whole;
+      with_data += whole[i];
+    }
+  }
   for (int64_t i = -1; gpu && i < b.steps; ++i) {
-    const StepTimes t = run.in_phases(i, training_step.key(i, 0));
+    const StepTimes t = run.in_phases(batch, i, training_step.key(i, 0));
     if (i >= 0) note_phases(t);  // after a recording the ordinary memory is cold at first
   }
   const int64_t peak_rss = peak_rss_bytes();
   Trace trace;
   if (b.profile || !b.trace.empty()) {
     start_trace(b.device);
-    for (int64_t i = 0; i < traced_steps; ++i) run.in_phases(i, training_step.key(i, 0));
+    for (int64_t i = 0; i < traced_steps; ++i) run.in_phases(batch, i, training_step.key(i, 0));
     trace = stop_trace();
     if (!b.trace.empty()) write_trace(trace, b.trace);
   }
   const double peak = std::max(peak_before, peak_now());
-  const double seconds = median(whole), gflop = task.step_flops(host) * 1e-9;
+  const double seconds = median(whole),
+               gflop = (gpu ? task.step_flops(host) : flops / static_cast<double>(b.steps)) * 1e-9;
   Json result{{"size", b.size},
               {"dtype", b.dtype},
               {"batch", b.batch},
               {"seq", b.seq},
               {"threads", threads()},
               {"step_seconds", seconds},
+              {"data_seconds", gpu ? 0 : median(data)},
               {"forward_seconds", median(forward)},
               {"backward_seconds", median(backward_pass)},
               {"clip_seconds", median(clip)},
@@ -237,6 +288,7 @@ Json measure_step(const StepBenchmark& b) {
               {"fraction_of_peak", gflop / seconds / peak},
               {"peak_rss_bytes", peak_rss},
               {"allocations_per_step", static_cast<double>(allocations) / static_cast<double>(b.steps)}};
+  if (without > 0) result["data_cost"] = with_data / without - 1;
   if (b.profile && gpu) result["kernels"] = profile_kernels(trace, traced_steps);
   if (b.profile && !gpu) {
     const double copy = measure_bandwidth().copy;
@@ -260,6 +312,7 @@ std::string step_table(const Json& r) {
     out << std::left << std::setw(14) << name << std::right << std::setw(10) << 1e3 * number(key) << " ms"
         << std::setw(8) << 100 * number(key) / number("step_seconds") << " %\n";
   };
+  phase("data", "data_seconds");
   phase("forward", "forward_seconds");
   phase("backward", "backward_seconds");
   phase("clip", "clip_seconds");
@@ -270,6 +323,9 @@ std::string step_table(const Json& r) {
       << number("peak_gflops") << ", " << 100 * number("fraction_of_peak") << " %\npeak memory   " << std::setw(10)
       << number("peak_rss_bytes") / (1 << 20) << " MiB\nallocations   " << std::setw(10)
       << number("allocations_per_step") << " per step\n";
+  if (r.contains("data_cost"))
+    out << "data          " << std::setw(10) << 100 * number("data_cost")
+        << " % on top of the same batches held ready\n";
   if (r.contains("ops")) {
     out << "copy GB/s     " << std::setw(10) << number("copy_gb_per_second") << '\n'
         << profile_table(r["ops"], number("step_seconds"));

@@ -79,6 +79,8 @@ Case recompute_mlp(const Model& m) {
 }  // namespace
 
 void add_matrix_cases(std::vector<Case>& cases) {
+  // How attention grows with the tokens; peak_MiB shows that its memory does so in proportion.
+  for (int64_t tokens = 128; tokens <= 4096; tokens *= 2) cases.push_back(attention({"long", 1, tokens, 768, 12}, 0));
   for (const Model& m : models) {
     const int64_t c = m.width;
     cases.push_back(linear(m.name, "qkv", m.rows(), c, 3 * c));

@@ -1,0 +1,109 @@
+#include "duet/core/parallel.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <numeric>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+namespace duet {
+namespace {
+
+// Restores the number of threads.
+struct Threads {
+  int before = threads();
+  explicit Threads(int count) { set_threads(count); }
+  ~Threads() { set_threads(before); }
+};
+
+int64_t sum_to(int64_t n) {
+  std::atomic<int64_t> total = 0;
+  parallel_for(n, 1, [&](int64_t begin, int64_t end) {
+    int64_t part = 0;
+    for (int64_t i = begin; i < end; ++i) part += i;
+    total += part;
+  });
+  return total;
+}
+
+TEST(Parallel, EveryItemOnceForAnyNumberOfThreads) {
+  for (const int count : {1, 2, 3, 8, 2}) {
+    const Threads scope(count);
+    for (const int64_t n : {0, 1, 2, 7, 8, 9, 1000}) EXPECT_EQ(sum_to(n), n * (n - 1) / 2) << count << ' ' << n;
+  }
+}
+
+TEST(Parallel, ThreadsSleepAndWakeUp) {
+  const Threads scope(3);
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(sum_to(100), 4950);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));  // longer than they look for work
+  }
+  for (int i = 0; i < 20000; ++i) ASSERT_EQ(sum_to(3), 3);
+}
+
+TEST(Parallel, InnerLoopsRunOnTheirThread) {
+  const Threads scope(4);
+  std::atomic<int> inner = 0;
+  parallel_for(4, 1, [&](int64_t, int64_t) {
+    EXPECT_EQ(threads(), 1);
+    const auto here = std::this_thread::get_id();
+    parallel_for(10, 1, [&](int64_t begin, int64_t end) {
+      EXPECT_EQ(std::this_thread::get_id(), here);
+      inner += static_cast<int>(end - begin);
+    });
+  });
+  EXPECT_EQ(inner, 40);
+  EXPECT_EQ(threads(), 4);
+}
+
+TEST(Parallel, TheFirstExceptionComesOutAndTheRestRuns) {
+  const Threads scope(4);
+  for (int i = 0; i < 100; ++i) {
+    std::atomic<int> ran = 0;
+    try {
+      parallel_for(4, 1, [&](int64_t begin, int64_t) {
+        ++ran;
+        if (begin >= 1) throw std::runtime_error(std::to_string(begin));
+      });
+      FAIL();
+    } catch (const std::runtime_error& e) {
+      EXPECT_STREQ(e.what(), "1");
+    }
+    EXPECT_EQ(ran, 4);
+    EXPECT_EQ(threads(), 4);
+  }
+}
+
+// Loader threads compute too: loops from several threads at once neither mix nor wait for each other forever.
+TEST(Parallel, LoopsOfSeveralThreadsAtOnce) {
+  const Threads scope(2);
+  std::vector<std::thread> callers;
+  std::atomic<int> right = 0;
+  for (int t = 0; t < 4; ++t)
+    callers.emplace_back([&] {
+      for (int i = 0; i < 500; ++i) right += sum_to(50) == 1225;
+    });
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(right, 2000);
+}
+
+#if !defined(__SANITIZE_THREAD__)
+TEST(Parallel, AChildProcessHasThreadsOfItsOwn) {
+  const Threads scope(2);
+  EXPECT_EQ(sum_to(10), 45);
+  const pid_t child = fork();
+  if (child == 0) _exit(sum_to(10) == 45 ? 0 : 1);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  EXPECT_EQ(sum_to(10), 45);
+}
+#endif
+
+}  // namespace
+}  // namespace duet
