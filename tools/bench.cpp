@@ -78,6 +78,9 @@ void add_bench_command(CLI::App& app) {
   step->add_option("--steps", c->step.steps, "Measured steps")->capture_default_str();
   step->add_option("--warmup-steps", c->step.warmup_steps, "Steps before the measured ones")->capture_default_str();
   step->add_option("--dropout", c->step.dropout, "In both encoders; default: as the size has it (text 0.1)");
+  step->add_option("--padding", c->step.padding, "Share of the texts' tokens that is padding; 0 = all of full length")
+      ->capture_default_str();
+  step->add_flag("--packed,!--no-packed", c->step.packed, "On the CPU: leave padding out instead of computing it");
   step->add_flag("--recompute", c->step.recompute, "Recompute activations in the backward pass to save memory");
   step->add_flag("--graphs,!--no-graphs", c->step.graphs, "On a GPU: record a step and repeat it");
   step->add_flag("--deterministic,!--no-deterministic", numerics().deterministic,

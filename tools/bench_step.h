@@ -11,6 +11,8 @@ struct StepBenchmark {
   int64_t batch = 32, seq = 32;
   int64_t steps = 10, warmup_steps = 2;
   double dropout = -1;  // negative: as the preset's encoders have it
+  double padding = 0;   // share of the texts' tokens that is padding: texts are of many lengths then
+  bool packed = true;   // on the CPU: leave padding out
   bool recompute = false;
   bool graphs = true;    // on a GPU: record a step and repeat it
   bool profile = false;  // also the time of every op, or on a GPU of every kernel
