@@ -70,13 +70,21 @@ Variable Bert::operator()(const TextInput& text, const Run& run, std::vector<Var
   const int64_t tokens = text.ids.dim(1);
   check(tokens >= 1 && tokens <= config_.max_position_embeddings, "bert", tokens,
         " tokens per text, the model takes 1 to ", config_.max_position_embeddings, "; set a smaller --max-length");
-  Variable x = ops::embedding(text.ids, words_, config_.pad_token_id);
-  const Tensor types =
-      text.type_ids.defined() ? text.type_ids : Tensor::zeros(text.ids.shape(), DType::i32, text.ids.device());
-  x = ops::add(x, ops::embedding(types, types_));
-  x = run.activation(norm_(ops::add(x, ops::slice(positions_, 0, 0, tokens))));
-  x = ops::dropout(x, run.dropout(config_.hidden_dropout_prob), run.random.child("embeddings"));
-  return encoder_(x, {text.mask, text.padding_at_end}, run, hidden_states);
+  const bool may_pack = run.packed && hidden_states == nullptr && text.ids.device().kind == DeviceKind::cpu &&
+                        text.mask.defined() && text.mask.shape() == text.ids.shape();
+  // oneDNN prepares products in bfloat16 for one number of rows, which takes about as long as a small product.
+  const int64_t multiple = run.bfloat16 ? 32 : 1;
+  const Packing packing = may_pack ? Packing::of(text.mask, multiple) : Packing();
+  const auto taken = [&](const Tensor& ids) { return packing.defined() && ids.defined() ? packing.take(ids) : ids; };
+  const Tensor ids = taken(text.ids), given_types = taken(text.type_ids);
+  const Tensor types = given_types.defined() ? given_types : Tensor::zeros(ids.shape(), DType::i32, ids.device());
+  Variable x = ops::add(ops::embedding(ids, words_, config_.pad_token_id), ops::embedding(types, types_));
+  x = ops::add(
+      x, packing.defined() ? ops::embedding(packing.positions(), positions_) : ops::slice(positions_, 0, 0, tokens));
+  x = ops::dropout(run.activation(norm_(x)), run.dropout(config_.hidden_dropout_prob), run.random.child("embeddings"),
+                   packing.rows);
+  x = encoder_(x, {text.mask, text.padding_at_end, packing}, run, hidden_states);
+  return packing.defined() ? packing.unpack(x) : x;
 }
 
 Variable Bert::pool(const Variable& last_hidden_state) const {

@@ -26,7 +26,9 @@ class Bert {
  public:
   Bert(const ParamScope& scope, const BertConfig& config, bool with_pooler);
 
-  // -> last hidden state (B, T, D). hidden_states: embedding output and every layer's output.
+  // -> last hidden state (B, T, D). hidden_states: embedding output and every layer's output. On the CPU padding at the
+  // end of texts is not computed and its states are zero, unless hidden_states are wanted; elsewhere they are what BERT
+  // makes of them.
   Variable operator()(const TextInput& text, const Run& run, std::vector<Variable>* hidden_states = nullptr) const;
   // tanh(W x[:, 0] + b): (B, T, D) -> (B, D). Throws Error for a model built without pooler.
   Variable pool(const Variable& last_hidden_state) const;

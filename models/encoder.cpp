@@ -76,28 +76,33 @@ EncoderLayer::EncoderLayer(const ParamScope& scope, const EncoderConfig& config,
       output_norm_(scope / (placement == NormPlacement::pre ? "layernorm_after" : "output.LayerNorm"),
                    config.hidden_size, config.layer_norm_eps) {}
 
-Variable EncoderLayer::attend(const Variable& x, const KeyMask& key_mask, const Run& run) const {
-  const Variable context = ops::attention(qkv_(x), {.heads = config_.num_attention_heads,
-                                                    .key_mask = key_mask.mask,
-                                                    .padding_at_end = key_mask.padding_at_end,
-                                                    .dropout = run.dropout(config_.attention_probs_dropout_prob),
-                                                    .random = run.random.child("attention")});
-  return ops::dropout(attention_output_(context), run.dropout(config_.hidden_dropout_prob),
-                      run.random.child("attention.output"));
-}
-
-Variable EncoderLayer::feed_forward(const Variable& x, const Run& run) const {
-  return ops::dropout(output_(intermediate_(x, config_.activation())), run.dropout(config_.hidden_dropout_prob),
-                      run.random.child("output"));
-}
-
-Variable EncoderLayer::operator()(const Variable& x, const KeyMask& key_mask, const Run& run) const {
-  if (placement_ == NormPlacement::pre) {
-    const auto [sum, normalised] = output_norm_.add(attend(attention_norm_(x), key_mask, run), x);
-    return ops::add(sum, feed_forward(normalised, run));
+Variable EncoderLayer::attend(const Variable& x, const Padding& padding, const Run& run) const {
+  ops::AttentionOptions options{.heads = config_.num_attention_heads,
+                                .dropout = run.dropout(config_.attention_probs_dropout_prob),
+                                .random = run.random.child("attention")};
+  if (padding.packing.defined()) {
+    options.starts = padding.packing.starts;
+    options.longest = padding.packing.tokens;
+  } else {
+    options.key_mask = padding.mask;
+    options.padding_at_end = padding.at_end;
   }
-  const Variable attended = attention_norm_.add(attend(x, key_mask, run), x).normalised;
-  return output_norm_.add(feed_forward(attended, run), attended).normalised;
+  return ops::dropout(attention_output_(ops::attention(qkv_(x), options)), run.dropout(config_.hidden_dropout_prob),
+                      run.random.child("attention.output"), padding.packing.rows);
+}
+
+Variable EncoderLayer::feed_forward(const Variable& x, const Padding& padding, const Run& run) const {
+  return ops::dropout(output_(intermediate_(x, config_.activation())), run.dropout(config_.hidden_dropout_prob),
+                      run.random.child("output"), padding.packing.rows);
+}
+
+Variable EncoderLayer::operator()(const Variable& x, const Padding& padding, const Run& run) const {
+  if (placement_ == NormPlacement::pre) {
+    const auto [sum, normalised] = output_norm_.add(attend(attention_norm_(x), padding, run), x);
+    return ops::add(sum, feed_forward(normalised, padding, run));
+  }
+  const Variable attended = attention_norm_.add(attend(x, padding, run), x).normalised;
+  return output_norm_.add(feed_forward(attended, padding, run), attended).normalised;
 }
 
 Encoder::Encoder(const ParamScope& scope, const EncoderConfig& config, NormPlacement placement, bool qkv_bias) {
@@ -105,13 +110,13 @@ Encoder::Encoder(const ParamScope& scope, const EncoderConfig& config, NormPlace
     layers_.emplace_back(scope / "layer" / std::to_string(i), config, placement, qkv_bias);
 }
 
-Variable Encoder::operator()(Variable x, const KeyMask& key_mask, const Run& run,
+Variable Encoder::operator()(Variable x, const Padding& padding, const Run& run,
                              std::vector<Variable>* hidden_states) const {
   if (hidden_states) hidden_states->push_back(x);
   for (size_t i = 0; i < layers_.size(); ++i) {
     const Run layer_run = run.child(i);
-    const auto segment = [&layer = layers_[i], key_mask, layer_run](const std::vector<Variable>& in) {
-      return layer(in[0], key_mask, layer_run);
+    const auto segment = [&layer = layers_[i], padding, layer_run](const std::vector<Variable>& in) {
+      return layer(in[0], padding, layer_run);
     };
     x = run.recompute ? recompute(segment, {x}) : segment({x});
     if (hidden_states) hidden_states->push_back(x);

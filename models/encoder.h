@@ -4,6 +4,7 @@
 
 #include "duet/core/json.h"
 #include "duet/models/layers.h"
+#include "duet/models/packing.h"
 
 namespace duet::models {
 
@@ -29,22 +30,24 @@ struct EncoderConfig {
 // Where the layer norms sit: ViT normalises before each block (pre), BERT after each residual sum (post).
 enum class NormPlacement { pre, post };
 
-// Which keys may be attended to, as ops::AttentionOptions takes it.
-struct KeyMask {
-  Tensor mask;
-  bool padding_at_end = false;
+// Which tokens of a batch (B, T, D) are padding, as ops::AttentionOptions takes it; or, as rows (N, D), how it was left
+// out.
+struct Padding {
+  Tensor mask;  // (B, T) u8 or undefined
+  bool at_end = false;
+  Packing packing;
 };
 
 // One transformer layer: self-attention and a two-layer MLP, each with a residual connection.
 class EncoderLayer {
  public:
   EncoderLayer(const ParamScope& scope, const EncoderConfig& config, NormPlacement placement, bool qkv_bias);
-  // x (B, T, D) -> (B, T, D); key_mask (B, T) u8 or undefined.
-  Variable operator()(const Variable& x, const KeyMask& key_mask, const Run& run) const;
+  // x (B, T, D) -> (B, T, D), or packed (N, D) -> (N, D).
+  Variable operator()(const Variable& x, const Padding& padding, const Run& run) const;
 
  private:
-  Variable attend(const Variable& x, const KeyMask& key_mask, const Run& run) const;
-  Variable feed_forward(const Variable& x, const Run& run) const;
+  Variable attend(const Variable& x, const Padding& padding, const Run& run) const;
+  Variable feed_forward(const Variable& x, const Padding& padding, const Run& run) const;
 
   EncoderConfig config_;
   NormPlacement placement_;
@@ -57,7 +60,7 @@ class Encoder {
  public:
   Encoder(const ParamScope& scope, const EncoderConfig& config, NormPlacement placement, bool qkv_bias = true);
   // When hidden_states is given, it receives the input and every layer's output (L + 1 tensors).
-  Variable operator()(Variable x, const KeyMask& key_mask, const Run& run,
+  Variable operator()(Variable x, const Padding& padding, const Run& run,
                       std::vector<Variable>* hidden_states = nullptr) const;
 
  private:

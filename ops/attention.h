@@ -11,20 +11,28 @@ struct AttentionOptions {
   bool padding_at_end = false;  // every row of the mask is some ones, at least one, and then zeros: faster on a GPU
   double dropout = 0;           // on the probabilities, 0 when not training; in [0, 1)
   RandomKey random;
+  // Sequences of different lengths one after the other, without padding and without a mask, on the CPU only: sequence b
+  // has rows starts[b] up to starts[b + 1], (B + 1) int64. Dropout uses the numbers that it would use if each were
+  // padded to `longest` tokens.
+  Tensor starts;
+  int64_t longest = 0;
 };
 
 // Multi-head scaled-dot-product attention on packed projections: qkv (B, T, 3C) holds query, key and value of C each,
 // heads contiguous inside -> (B, T, C). softmax(q k^T / sqrt(C / heads)) v, Vaswani et al. 2017. A row whose keys are
 // all padding attends uniformly, as the additive-minimum mask of the Hugging Face models does, never NaN; its output
-// does not depend on query and key, so they get no gradient from it.
+// does not depend on query and key, so they get no gradient from it. With starts, qkv (N, 3C) -> (N, C).
 Variable attention(const Variable& qkv, const AttentionOptions& options);
 
 struct AttentionShape {
   int64_t batch, heads, tokens, head_size;
   bool padding_at_end = false;
+  const int64_t* starts = nullptr;  // of sequences without padding, each of at most `tokens`; null = of `tokens` each
+
+  int64_t row(int64_t sample) const { return starts ? starts[sample] : sample * tokens; }  // where a sample begins
 };
 // What the forward pass keeps for the backward pass besides its inputs and y: the logarithm of each row's sum of
-// exponentials (B, H, T).
+// exponentials (B, H, T), or (H N) of sequences without padding.
 Shape attention_saved(CpuContext, AttentionShape s);
 Shape attention_saved(CudaContext, AttentionShape s);
 template <class T>

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <ranges>
 
 #include "duet/core/dispatch.h"
 #include "duet/core/parallel.h"
@@ -18,20 +19,26 @@ namespace {
 // What is fixed for one sample and head.
 template <class T>
 struct Head {
-  int64_t tokens, size, width;  // width: of all heads
-  int64_t keys;                 // those behind the last unmasked one have probability zero
-  const uint8_t* mask;          // null when none of the first `keys` is masked
-  bool none;                    // all keys are masked: the probabilities are even, whatever query and key are
+  int64_t row, tokens;  // the sample's first row, and how many it has
+  int64_t place;        // of the head's first query among the rows of all heads
+  int64_t padded;       // tokens that the numbering of random numbers counts
+  int64_t size, width;  // width: of all heads
+  int64_t keys;         // those behind the last unmasked one have probability zero
+  const uint8_t* mask;  // null when none of the first `keys` is masked
+  bool none;            // all keys are masked: the probabilities are even, whatever query and key are
   Wide<T> scale;
   float dropout;
   RandomKey random;
   int64_t first;  // position of the head's first probability in the stream of random numbers
 
   Head(const AttentionShape& s, int64_t index, const uint8_t* key_mask, float p, RandomKey key)
-      : tokens(s.tokens),
+      : row(s.row(index / s.heads)),
+        tokens(s.row(index / s.heads + 1) - row),
+        place(row * s.heads + index % s.heads * tokens),
+        padded(s.tokens),
         size(s.head_size),
         width(s.heads * s.head_size),
-        keys(s.tokens),
+        keys(tokens),
         mask(nullptr),
         none(false),
         scale(Wide<T>(1) / std::sqrt(static_cast<Wide<T>>(s.head_size))),
@@ -39,11 +46,11 @@ struct Head {
         random(key),
         first(index * s.tokens * s.tokens) {
     if (key_mask == nullptr) return;
-    const uint8_t* row = key_mask + index / s.heads * tokens;
-    while (keys > 0 && row[keys - 1] == 0) --keys;
+    const uint8_t* seen = key_mask + row;
+    while (keys > 0 && seen[keys - 1] == 0) --keys;
     none = keys == 0;
     if (none) keys = tokens;
-    if (!none && std::find(row, row + keys, uint8_t{0}) != row + keys) mask = row;
+    if (!none && std::find(seen, seen + keys, uint8_t{0}) != seen + keys) mask = seen;
   }
 
   // Masks a row of scores of `count` keys: those that do not count get the lowest number.
@@ -57,9 +64,24 @@ struct Head {
   void drop(const Wide<T>* from, Wide<T>* to, int64_t query0, int64_t queries, int64_t key0, int64_t count) const {
     for (int64_t i = 0; i < queries; ++i)
       dropout_span<Wide<T>>(from + i * tile_stride, to + i * tile_stride, count, dropout, random,
-                            first + (query0 + i) * tokens + key0);
+                            first + (query0 + i) * padded + key0);
   }
 };
+
+// Calls f(begin, end) in parallel for ranges of (sample, head) pairs that have about as many rows each.
+template <class F>
+void for_heads(const AttentionShape& s, F&& f) {
+  const auto all = std::views::iota(int64_t{0}, s.batch * s.heads);
+  const auto first_at = [&](int64_t place) {
+    const auto before = [&](int64_t index) {
+      const int64_t row = s.row(index / s.heads);
+      return row * s.heads + index % s.heads * (s.row(index / s.heads + 1) - row) < place;
+    };
+    return std::ranges::partition_point(all, before) - all.begin();
+  };
+  parallel_for(s.row(s.batch) * s.heads, s.tokens,
+               [&](int64_t begin, int64_t end) { f(first_at(begin), first_at(end)); });
+}
 
 // Memory of one thread for its tiles, from the allocator, which a step does not make grow.
 template <class T>
@@ -172,7 +194,7 @@ struct Tiling {
 }  // namespace
 
 Shape attention_saved(CpuContext, AttentionShape s) {
-  return {s.batch, s.heads, s.tokens};
+  return s.starts ? Shape{s.heads * s.row(s.batch)} : Shape{s.batch, s.heads, s.tokens};
 }
 
 // One thread per (sample, head): the matrices are small, so parallel heads beat a parallel product.
@@ -180,19 +202,20 @@ template <class T>
 void attention_forward(CpuContext, AttentionShape s, const T* qkv, const uint8_t* key_mask, float dropout,
                        RandomKey random, Wide<T>* log_sums, T* y) {
   using W = Wide<T>;
-  const int64_t n = s.tokens, d = s.head_size, width = s.heads * d, stride = 3 * width;
-  const Tiling tiling(n);
-  parallel_for(s.batch * s.heads, 1, [&](int64_t begin, int64_t end) {
+  const int64_t d = s.head_size, width = s.heads * d, stride = 3 * width;
+  const Tiling tiling(s.tokens);
+  for_heads(s, [&](int64_t begin, int64_t end) {
     const Scratch<W> scores(tiling.queries * tile_stride), sums(tiling.queries * d), tops(tiling.queries),
         totals(tiling.queries);
     const Scratch<T> left(tiling.queries * tile_stride);
-    Arranged<T> keys(n, tiling.keys, d, true), values(n, tiling.keys, d, false);
+    Arranged<T> keys(s.tokens, tiling.keys, d, true), values(s.tokens, tiling.keys, d, false);
     for (int64_t bh = begin; bh < end; ++bh) {
       const Head<T> head(s, bh, key_mask, dropout, random);
-      const T* q = qkv + bh / s.heads * n * stride + bh % s.heads * d;
-      T* out = y + bh / s.heads * n * width + bh % s.heads * d;
+      const int64_t n = head.tokens;
+      const T* q = qkv + head.row * stride + bh % s.heads * d;
+      T* out = y + head.row * width + bh % s.heads * d;
       const int64_t next_bh = std::min(bh + 1, end - 1);
-      const T* next = qkv + next_bh / s.heads * n * stride + next_bh % s.heads * d;
+      const T* next = qkv + s.row(next_bh / s.heads) * stride + next_bh % s.heads * d;
       for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
         const int64_t cols = std::min(tiling.keys, head.keys - j0);
         keys.set(q + width + j0 * stride, stride, j0, cols);
@@ -227,7 +250,7 @@ void attention_forward(CpuContext, AttentionShape s, const T* qkv, const uint8_t
           const W inverse = W(1) / total[i];
           const W* sum = sums.data() + i * d;
           for (int64_t c = 0; c < d; ++c) out[(i0 + i) * width + c] = convert<T>(sum[c] * inverse);
-          log_sums[bh * n + i0 + i] = top[i] + std::log(total[i]);
+          log_sums[head.place + i0 + i] = top[i] + std::log(total[i]);
         }
       }
     }
@@ -238,22 +261,24 @@ template <class T>
 void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_t* key_mask, const Wide<T>* log_sums,
                         const T* y, const T* dy, float dropout, RandomKey random, T* dqkv) {
   using W = Wide<T>;
-  const int64_t n = s.tokens, d = s.head_size, width = s.heads * d, stride = 3 * width;
-  const Tiling tiling(n);
-  parallel_for(s.batch * s.heads, 1, [&](int64_t begin, int64_t end) {
+  const int64_t d = s.head_size, width = s.heads * d, stride = 3 * width;
+  const Tiling tiling(s.tokens);
+  for_heads(s, [&](int64_t begin, int64_t end) {
     const int64_t tile_size = tiling.queries * tile_stride;
     const Scratch<W> probabilities(tile_size), dscores(tile_size), dropped(dropout > 0 ? tile_size : 0);
-    const Scratch<W> dq(n * d), dk(n * d), dv(n * d);  // of one head, as sums over tiles
+    const int64_t most = s.tokens * d;
+    const Scratch<W> dq(most), dk(most), dv(most);  // of one head, as sums over tiles
     const Scratch<T> left(tile_size);
-    Arranged<T> keys_transposed(n, tiling.keys, d, true), values_transposed(n, tiling.keys, d, true),
-        keys(n, tiling.keys, d, false), queries(n, tiling.queries, d, false), gradients(n, tiling.queries, d, false);
+    Arranged<T> keys_transposed(s.tokens, tiling.keys, d, true), values_transposed(s.tokens, tiling.keys, d, true),
+        keys(s.tokens, tiling.keys, d, false), queries(s.tokens, tiling.queries, d, false),
+        gradients(s.tokens, tiling.queries, d, false);
     for (int64_t bh = begin; bh < end; ++bh) {
       const Head<T> head(s, bh, key_mask, dropout, random);
-      const int64_t offset = bh / s.heads * n * stride + bh % s.heads * d;
+      const int64_t n = head.tokens, offset = head.row * stride + bh % s.heads * d;
       const T *q = qkv + offset, *k = q + width, *v = k + width;
-      const int64_t out_offset = bh / s.heads * n * width + bh % s.heads * d;
+      const int64_t out_offset = head.row * width + bh % s.heads * d;
       const T *out = y + out_offset, *g = dy + out_offset;
-      const int64_t next = std::min(bh + 1, end - 1), next_sample = next / s.heads, next_head = next % s.heads;
+      const int64_t next = std::min(bh + 1, end - 1), next_first = s.row(next / s.heads), next_head = next % s.heads;
       for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
         const int64_t cols = std::min(tiling.keys, head.keys - j0);
         keys_transposed.set(k + j0 * stride, stride, j0, cols);
@@ -261,7 +286,7 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
         keys.set(k + j0 * stride, stride, j0, cols);
       }
       for (int64_t i0 = 0; i0 < n; i0 += tiling.queries) {
-        const int64_t rows = std::min(tiling.queries, n - i0), next_row = next_sample * n + i0;
+        const int64_t rows = std::min(tiling.queries, n - i0), next_row = next_first + i0;
         fetch_ahead(out + i0 * width, width, rows, d);
         for (int part = 0; part < 3; ++part)
           fetch_ahead(qkv + next_row * stride + part * width + next_head * d, stride, rows, d);
@@ -274,7 +299,7 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
           dot_products<T>(q + i0 * stride, stride, rows, d, keys_transposed, j0, cols, left.data(), p);
           for (int64_t i = 0; i < rows; ++i) {
             head.apply_mask(p + i * tile_stride, j0, cols);
-            exponentials(p + i * tile_stride, cols, head.scale, log_sums[bh * n + i0 + i]);
+            exponentials(p + i * tile_stride, cols, head.scale, log_sums[head.place + i0 + i]);
           }
           if (dropout > 0) head.drop(p, dropped.data(), i0, rows, j0, cols);
           const W* used = dropout > 0 ? dropped.data() : p;

@@ -65,8 +65,21 @@ void dropout_forward(CpuContext, const T* x, T* y, int64_t n, float p, RandomKey
   });
 }
 
-#define DUET_INSTANTIATE(T)                                                              \
-  template void dropout_forward<T>(CpuContext, const T*, T*, int64_t, float, RandomKey); \
+template <class T>
+void dropout_rows(CpuContext, Rows<const T> x, const int64_t* rows, Rows<T> y, float p, RandomKey random) {
+  const int64_t width = x.width;
+  parallel_for(x.count, 1 + (1 << 14) / std::max<int64_t>(width, 1), [&](int64_t begin, int64_t end) {
+    // Neighbours in the larger matrix at once: the numbers come in blocks.
+    for (int64_t r = begin, next = begin; r < end; r = next) {
+      for (next = r + 1; next < end && rows[next] == rows[next - 1] + 1;) ++next;
+      dropout_span<T>(x.row(r), y.row(r), (next - r) * width, p, random, rows[r] * width);
+    }
+  });
+}
+
+#define DUET_INSTANTIATE(T)                                                                            \
+  template void dropout_forward<T>(CpuContext, const T*, T*, int64_t, float, RandomKey);               \
+  template void dropout_rows<T>(CpuContext, Rows<const T>, const int64_t*, Rows<T>, float, RandomKey); \
   template void dropout_span<T>(const T*, T*, int64_t, float, RandomKey, int64_t);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(double)

@@ -54,8 +54,23 @@ models::ClassifierConfig model_config(const StepBenchmark& b) {
   return config;
 }
 
-// Texts of full length: the work does not depend on the values, only on the shapes.
-train::Batch fixed_batch(const models::ClassifierConfig& config, int64_t batch, int64_t seq) {
+// The mask of texts whose lengths, in random order, are spread evenly around their mean.
+Tensor mask_of(int64_t batch, int64_t seq, double padding, Random& random) {
+  const double room = 2 * std::min(padding, 1 - padding), lowest = std::max(0.0, 1 - 2 * padding);
+  std::vector<int64_t> lengths;
+  for (int64_t i = 0; i < batch; ++i) {
+    const double share = lowest + room * (static_cast<double>(i) + 0.5) / static_cast<double>(batch);
+    lengths.push_back(std::max<int64_t>(1, std::llround(share * static_cast<double>(seq))));
+  }
+  random.shuffle(lengths);
+  const Tensor mask = Tensor::zeros({batch, seq}, DType::u8);
+  for (int64_t i = 0; i < batch; ++i)
+    std::fill_n(mask.data<uint8_t>() + i * seq, lengths[static_cast<size_t>(i)], uint8_t{1});
+  return mask;
+}
+
+// The work does not depend on the values, only on the shapes and the lengths of the texts.
+train::Batch fixed_batch(const models::ClassifierConfig& config, int64_t batch, int64_t seq, double padding) {
   Random random(RandomKey{0, 0}.child("bench"));
   train::Batch b;
   const int64_t side = config.vision->image_size;
@@ -64,10 +79,10 @@ train::Batch fixed_batch(const models::ClassifierConfig& config, int64_t batch, 
   b.text.ids = Tensor::empty({batch, seq}, DType::i32);
   const auto words = static_cast<uint64_t>(config.text->vocab_size - 1);
   for (int32_t& id : b.text.ids.values<int32_t>()) id = static_cast<int32_t>(1 + random.below(words));
-  b.text.mask = Tensor::full({batch, seq}, DType::u8, 1);
   b.labels = Tensor::empty({batch}, DType::i64);
   for (int64_t& label : b.labels.values<int64_t>()) label = static_cast<int64_t>(random.below(label_count));
   for (int64_t i = 0; i < batch; ++i) b.samples.push_back(static_cast<size_t>(i));
+  b.text.mask = mask_of(batch, seq, padding, random);
   return b;
 }
 
@@ -90,6 +105,7 @@ void check_step(const StepBenchmark& b) {
   check_usage(b.data.empty() || b.device.kind == DeviceKind::cpu, "bench", "--data is measured on the CPU only");
   check_usage(b.workers >= 0 && b.workers <= 256, "bench", "--workers must be between 0 and 256, got ", b.workers);
   check_usage(b.dropout < 1, "bench", "--dropout must be below 1, got ", b.dropout);
+  check_usage(b.padding >= 0 && b.padding < 1, "bench", "--padding must be at least 0 and below 1, got ", b.padding);
   const int64_t longest = train::preset_size(b.size).text.max_position_embeddings;
   check_usage(b.seq >= 1 && b.seq <= longest, "bench", "--seq ", b.seq, ": size ", b.size, " takes 1 to ", longest,
               " tokens");
@@ -212,8 +228,10 @@ Json measure_step(const StepBenchmark& b) {
   store.to(b.device);
   train::ClassifyTask task(store, model, options, {});
   task.set_bfloat16(dtype == DType::bf16);
+  task.set_packed(b.packed);
   train::Adam adam(store, {.learning_rate = options.lr, .beta2 = options.beta2, .weight_decay = options.weight_decay});
-  const train::Batch host = loader ? loader->next() : fixed_batch(config, b.batch, b.seq), batch = host.to(b.device);
+  const train::Batch host = loader ? loader->next() : fixed_batch(config, b.batch, b.seq, b.padding),
+                     batch = host.to(b.device);
   const StepRunner run{task, adam, options, b.recompute};
   const auto stats = [&] { return dispatch_device(b.device, [](auto context) { return allocator(context).stats(); }); };
 
@@ -289,6 +307,12 @@ Json measure_step(const StepBenchmark& b) {
               {"peak_rss_bytes", peak_rss},
               {"allocations_per_step", static_cast<double>(allocations) / static_cast<double>(b.steps)}};
   if (without > 0) result["data_cost"] = with_data / without - 1;
+  if (b.padding > 0) {
+    const auto seen = host.text.mask.values<uint8_t>();
+    const auto padded = static_cast<double>(std::count(seen.begin(), seen.end(), uint8_t{0}));
+    result["padding"] = padded / static_cast<double>(seen.size());
+    result["packed"] = b.packed && !gpu;
+  }
   if (b.profile && gpu) result["kernels"] = profile_kernels(trace, traced_steps);
   if (b.profile && !gpu) {
     const double copy = measure_bandwidth().copy;
@@ -306,8 +330,10 @@ std::string step_table(const Json& r) {
   std::ostringstream out;
   const auto number = [&](const char* key) { return r[key].get<double>(); };
   out << r["size"].get<std::string>() << ' ' << r["dtype"].get<std::string>() << ", batch " << r["batch"] << ", "
-      << r["seq"] << " tokens, " << r["threads"] << " threads\n"
-      << std::fixed << std::setprecision(2);
+      << r["seq"] << " tokens, " << std::fixed << std::setprecision(2);
+  if (r.contains("padding"))
+    out << 100 * number("padding") << " % padding " << (r["packed"] ? "left out, " : "computed, ");
+  out << r["threads"] << " threads\n";
   const auto phase = [&](const char* name, const char* key) {
     out << std::left << std::setw(14) << name << std::right << std::setw(10) << 1e3 * number(key) << " ms"
         << std::setw(8) << 100 * number(key) / number("step_seconds") << " %\n";

@@ -4,22 +4,8 @@
 
 namespace duet::train {
 
-namespace {
-
-// Whether every row is some ones, at least one, and then zeros.
-bool pads_at_end(const Tensor& mask) {
-  if (!mask.defined() || mask.device().kind != DeviceKind::cpu) return false;
-  for (int64_t b = 0; b < mask.dim(0); ++b) {
-    const auto row = mask.rows_view(b, b + 1).values<uint8_t>();
-    if (row.empty() || row[0] != 1 || !std::is_sorted(row.rbegin(), row.rend())) return false;
-  }
-  return true;
-}
-
-}  // namespace
-
 Batch Batch::to(Device device) const {
-  if (device.kind != DeviceKind::cpu && pads_at_end(text.mask)) {
+  if (device.kind != DeviceKind::cpu && models::pads_at_end(text.mask)) {
     Batch known = *this;
     known.text.padding_at_end = true;
     known.text.mask = text.mask.to(device);

@@ -19,19 +19,27 @@ Variable as_input(const Tensor& images, DType dtype) {
   return images.defined() ? Variable(images.to(dtype)) : Variable();
 }
 
-double encoder_flops(const Batch& batch, const std::optional<models::VitConfig>& vision,
-                     const std::optional<models::BertConfig>& text) {
-  double flops = 0;
-  if (vision) flops += vision->forward_flops();
-  if (text) flops += text->forward_flops(batch.tokens());
-  return flops * static_cast<double>(batch.size());
-}
-
 double matmul_flops(double m, double k, double n) {
   return 2 * m * k * n;
 }
 
+template <class Config>
+const Config* pointer(const std::optional<Config>& config) {
+  return config ? &*config : nullptr;
+}
+
 }  // namespace
+
+double Task::encoder_flops(const Batch& batch, const models::VitConfig* vision, const models::BertConfig* text) const {
+  const auto size = static_cast<double>(batch.size());
+  double flops = vision ? vision->forward_flops() * size : 0;
+  if (text == nullptr) return flops;
+  const bool packs = packed_ && store_.device().kind == DeviceKind::cpu;
+  const models::Packing packing = packs ? models::Packing::of(batch.text.mask) : models::Packing();
+  if (!packing.defined()) return flops + text->forward_flops(batch.tokens()) * size;
+  for (int64_t b = 0; b < packing.texts; ++b) flops += text->forward_flops(packing.length(b));
+  return flops;
+}
 
 ClassifyTask::ClassifyTask(models::ParamStore& store, models::Classifier& model, const TrainOptions& options,
                            const std::vector<Sample>& training_samples)
@@ -100,7 +108,7 @@ Evaluation ClassifyTask::evaluate(Loader& loader) {
 }
 
 double ClassifyTask::step_flops(const Batch& batch) const {
-  return step_over_forward * encoder_flops(batch, model_.config().vision, model_.config().text);
+  return step_over_forward * encoder_flops(batch, pointer(model_.config().vision), pointer(model_.config().text));
 }
 
 Variable ContrastiveTask::loss(const Batch& given, const models::Run& run) {
@@ -134,7 +142,7 @@ double ContrastiveTask::step_flops(const Batch& batch) const {
   const models::DualEncoderConfig& c = model_.config();
   const auto b = static_cast<double>(batch.size()), p = static_cast<double>(c.projection_dim);
   const double projections = matmul_flops(b, static_cast<double>(c.vision.hidden_size + c.text.hidden_size), p);
-  return step_over_forward * (encoder_flops(batch, c.vision, c.text) + projections + 2 * matmul_flops(b, p, b));
+  return step_over_forward * (encoder_flops(batch, &c.vision, &c.text) + projections + 2 * matmul_flops(b, p, b));
 }
 
 Variable MlmTask::logits(const Batch& batch, const models::Run& run) {
@@ -175,7 +183,7 @@ double MlmTask::step_flops(const Batch& batch) const {
   const models::BertConfig& c = bert_.config();
   const auto m = static_cast<double>(batch.labels.numel()), d = static_cast<double>(c.hidden_size);
   const double head = matmul_flops(m, d, d) + matmul_flops(m, d, static_cast<double>(c.vocab_size));
-  return step_over_forward * (encoder_flops(batch, std::nullopt, c) + head);
+  return step_over_forward * (encoder_flops(batch, nullptr, &c) + head);
 }
 
 }  // namespace duet::train

@@ -28,19 +28,28 @@ class Task {
   virtual Variable loss(const Batch& batch, const models::Run& run) = 0;
   virtual double weight(const Batch& batch) const = 0;
   virtual Evaluation evaluate(Loader& loader) = 0;
-  // Matmul FLOPs of one training step over the batch: forward, and backward counted as twice that.
+  // Matmul FLOPs of one training step over the batch: forward, and backward counted as twice that. Padding counts where
+  // it is computed. The batch is on the CPU.
   virtual double step_flops(const Batch& batch) const = 0;
   virtual void after_step() {}
 
   models::ParamStore& store() { return store_; }
   // Activations in bfloat16, in training and evaluation.
   void set_bfloat16(bool on) { bfloat16_ = on; }
-  models::Run evaluation_run() const { return {.bfloat16 = bfloat16_}; }
-  models::Run training_run(RandomKey random, bool recompute) const { return {true, random, recompute, bfloat16_}; }
+  // Whether padding is left out where it can be (models::Run::packed), to measure what that gains.
+  void set_packed(bool on) { packed_ = on; }
+  models::Run evaluation_run() const { return {.bfloat16 = bfloat16_, .packed = packed_}; }
+  models::Run training_run(RandomKey random, bool recompute) const {
+    return {true, random, recompute, bfloat16_, packed_};
+  }
+
+ protected:
+  // Of the encoders' forward pass; either may be absent.
+  double encoder_flops(const Batch& batch, const models::VitConfig* vision, const models::BertConfig* text) const;
 
  private:
   models::ParamStore& store_;
-  bool bfloat16_ = false;
+  bool bfloat16_ = false, packed_ = true;
 };
 
 // Cross entropy over labels, for classifiers of any combination of parts.

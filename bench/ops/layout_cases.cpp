@@ -4,6 +4,7 @@
 #include "duet/ops/gather_rows.h"
 #include "duet/ops/mean_tokens.h"
 #include "duet/ops/reshape.h"
+#include "duet/ops/scatter_rows.h"
 #include "duet/ops/slice.h"
 
 namespace duet::bench {
@@ -25,6 +26,18 @@ Case gather_masked(const Model& m) {
             const Variable x = random({m.rows(), m.width}, dtype);
             const Tensor indices = random_ids({count}, m.rows());
             return [=] { return ops::gather_rows(x, indices); };
+          }};
+}
+
+// The states of real tokens back among padding, which is half of all.
+Case scatter_tokens(const Model& m) {
+  const int64_t count = m.rows() / 2;
+  return {"scatter_rows", label(m.name, "tokens", {count, m.rows(), m.width}), [=](DType dtype) {
+            const Variable x = random({count, m.width}, dtype);
+            std::vector<int64_t> rows;
+            for (int64_t i = 0; i < count; ++i) rows.push_back(i / (m.tokens / 2) * m.tokens + i % (m.tokens / 2));
+            const Tensor indices = Tensor::from({count}, rows);
+            return [=] { return ops::scatter_rows(x, indices, m.rows()); };
           }};
 }
 
@@ -68,6 +81,7 @@ void add_layout_cases(std::vector<Case>& cases) {
   for (const Model& m : text_models) {
     cases.push_back(embedding(m));
     cases.push_back(gather_masked(m));
+    cases.push_back(scatter_tokens(m));
     cases.push_back(mean_tokens(m));
   }
   for (const Pair& pair : pairs) cases.push_back(concat_pooled(pair));

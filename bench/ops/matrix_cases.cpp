@@ -50,6 +50,20 @@ Case attention(const Model& m, double dropout) {
           }};
 }
 
+// Texts of lengths that are spread evenly, half of the longest on average, without padding.
+Case attention_unpadded(const Model& m) {
+  return {"attention", label(m.name, "unpadded", {m.batch, m.heads, m.tokens, m.width / m.heads}), [=](DType dtype) {
+            std::vector<int64_t> starts{0};
+            for (int64_t b = 1; b <= m.batch; ++b) starts.push_back(starts.back() + b * m.tokens / m.batch);
+            const Variable qkv = random({starts.back(), 3 * m.width}, dtype);
+            const Tensor begins = Tensor::from({m.batch + 1}, starts);
+            return [=] {
+              return ops::attention(
+                  qkv, {.heads = m.heads, .random = RandomKey{0, 2}, .starts = begins, .longest = m.tokens});
+            };
+          }};
+}
+
 // The images need no gradient, so backward has the weight's product only.
 Case patch_embedding(const Model& m, int64_t side, int64_t patch) {
   return {
@@ -93,6 +107,7 @@ void add_matrix_cases(std::vector<Case>& cases) {
   for (const Model& m : text_models) {
     cases.push_back(linear(m.name, "pooler", m.batch, m.width, m.width));
     cases.push_back(attention(m, 0.1));
+    cases.push_back(attention_unpadded(m));
   }
   for (const Pair& pair : pairs) {
     cases.push_back(linear(pair.name, "head", pair.vision.batch, pair.vision.width + pair.text.width, classes));

@@ -33,8 +33,29 @@ TEST_P(DeviceOpTable, RepeatsBitForBit) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Rows, DeviceOpTable, ::testing::ValuesIn(op_cases()),
+std::vector<OpCase> rows(bool cpu_only) {
+  std::vector<OpCase> result;
+  for (const OpCase& row : op_cases())
+    if (row.cpu_only == cpu_only) result.push_back(row);
+  return result;
+}
+
+INSTANTIATE_TEST_SUITE_P(Rows, DeviceOpTable, ::testing::ValuesIn(rows(false)),
                          [](const auto& param) { return param.param.name(); });
+
+TEST(DeviceOpCoverage, OpsForTheCpuAloneSaySo) {
+  EXPECT_FALSE(rows(true).empty());
+  for (const OpCase& row : rows(true)) {
+    std::string message;
+    try {
+      run(row, inputs_for(row, row.sizes[0], DType::f32), testing::device());
+    } catch (const Error& e) {
+      message = e.what();
+    }
+    EXPECT_TRUE(message.starts_with("[" + row.op + "] ") && message.find("CPU only") != message.npos)
+        << row.name() << ": " << message;
+  }
+}
 
 }  // namespace
 }  // namespace duet::ops

@@ -47,6 +47,8 @@ struct OpCase {
   double magnitude = 1e-2;
   // False where the gradient is defined to differ from the derivative, which a test of its own covers.
   bool true_derivative = true;
+  // Whether only the CPU can do it: on a GPU the op refuses, saying so.
+  bool cpu_only = false;
 
   std::string name() const;  // "linear_gelu"
 };
@@ -57,7 +59,7 @@ const std::vector<OpCase>& op_cases();
 std::vector<OpCase> matrix_cases();       // linear, matmul, attention, patch_embedding
 std::vector<OpCase> row_cases();          // softmax, norms, reductions, cross_entropy
 std::vector<OpCase> elementwise_cases();  // gelu, tanh, exp, dropout, arithmetic, cast
-std::vector<OpCase> layout_cases();       // embedding, gather_rows, concat, slice, reshape
+std::vector<OpCase> layout_cases();       // embedding, gather_rows, scatter_rows, concat, slice, reshape
 
 // Helpers to write rows with.
 Shape shape_of(const Sizes& sizes);

@@ -51,6 +51,36 @@ OpCase dropout_case(const std::string& variant, double p) {
   return row;
 }
 
+// Sizes: rows and width. They are rows of a matrix with more, in any order, but some are neighbours there too.
+OpCase dropout_rows_case(double p) {
+  const RandomKey key{3, 8};
+  OpCase row = dropout_case("rows", p);
+  row.sizes = {{1, 1}, {7, 3}, {3, 17}, {0, 4}, {3, 0}, {5, 128}};
+  row.make = [](const Sizes& s, Random& random) {
+    std::vector<int64_t> rows;
+    for (int64_t i = 0; i < s[0]; ++i)
+      rows.push_back(i > 0 && random.below(3) > 0 ? rows.back() + 1 : static_cast<int64_t>(random.below(1000)));
+    return OpInputs{.trainable = {random_normal(shape_of(s), random, 2)}, .indices = {Tensor::from({s[0]}, rows)}};
+  };
+  row.run = [=](const std::vector<Variable>& x, const OpInputs& in) {
+    return std::vector{dropout(x[0], p, key, in.indices[0])};
+  };
+  row.reference = [=](const OpInputs& in) {
+    const int64_t width = in.trainable[0].dim(1);
+    const double rounded = static_cast<float>(p);
+    return std::vector{mapped(in.trainable[0], [&](int64_t i) {
+      const auto position = static_cast<uint64_t>(in.indices[0].at(i / width)) * static_cast<uint64_t>(width) +
+                            static_cast<uint64_t>(i % width);
+      const bool kept = philox(key, position / 4)[position % 4] >= std::floor(rounded * 0x1p32);
+      return kept ? in.trainable[0].at(i) / (1 - rounded) : 0;
+    })};
+  };
+  row.mistake = [=] { dropout(Variable(Tensor::zeros({2, 3}, DType::f32)), p, key, Tensor::zeros({3}, DType::i64)); };
+  row.message = {"(3) int64", "(2, 3) float32"};
+  row.cpu_only = true;
+  return row;
+}
+
 using BinaryFunction = Variable (*)(const Variable&, const Variable&);
 
 // Sizes are the shape of a; b is a's last `b_rank` dimensions.
@@ -106,6 +136,7 @@ std::vector<OpCase> elementwise_cases() {
       dropout_case("", 0.3),
       dropout_case("nearly_all", 0.97),
       dropout_case("none", 0),
+      dropout_rows_case(0.3),
       cast_case()};
   struct Arithmetic {
     const char* op;

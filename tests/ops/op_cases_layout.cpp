@@ -2,6 +2,7 @@
 #include "duet/ops/embedding.h"
 #include "duet/ops/gather_rows.h"
 #include "duet/ops/reshape.h"
+#include "duet/ops/scatter_rows.h"
 #include "duet/ops/slice.h"
 #include "duet/tests/ops/op_cases.h"
 
@@ -48,6 +49,30 @@ OpCase gather_rows_case(const std::string& variant, DType dtype) {
   };
   row.mistake = [] { gather_rows(Variable(Tensor::zeros({4, 2}, DType::f32)), Tensor::from<int32_t>({2}, {1, 4})); };
   row.message = {"index 4", "position 1", "(4, 2) float32"};
+  return row;
+}
+
+// Sizes: rows of the result, their width, rows that are given.
+OpCase scatter_rows_case(const std::string& variant, DType dtype) {
+  OpCase row = gather_rows_case(variant, dtype);
+  row.op = "scatter_rows";
+  row.make = [dtype](const Sizes& s, Random& random) {
+    return OpInputs{.trainable = {random_normal({s[2], s[1]}, random)},
+                    .indices = {random_indices({s[2]}, s[0], dtype, random), Tensor::from<int64_t>({1}, {s[0]})}};
+  };
+  row.run = [](const std::vector<Variable>& x, const OpInputs& in) {
+    return std::vector{scatter_rows(x[0], in.indices[0], static_cast<int64_t>(in.indices[1].at(0)))};
+  };
+  row.reference = [](const OpInputs& in) {
+    const Tensor &x = in.trainable[0], y = zeros64({static_cast<int64_t>(in.indices[1].at(0)), x.dim(1)});
+    for (int64_t i = 0; i < x.numel(); ++i)
+      rows64(y).row(static_cast<int64_t>(in.indices[0].at(i / x.dim(1))))[i % x.dim(1)] += x.at(i);
+    return std::vector{y};
+  };
+  row.mistake = [] {
+    scatter_rows(Variable(Tensor::zeros({2, 3}, DType::f32)), Tensor::from<int32_t>({2}, {0, -1}), 4);
+  };
+  row.message = {"index -1", "position 1", "4 rows"};
   return row;
 }
 
@@ -155,7 +180,8 @@ OpCase reshape_case() {
 std::vector<OpCase> layout_cases() {
   return {embedding_case("int64", DType::i64, -1),  embedding_case("int32", DType::i32, -1),
           embedding_case("padding", DType::i64, 0), gather_rows_case("int64", DType::i64),
-          gather_rows_case("int32", DType::i32),    concat_case("first", 0, false, true),
+          gather_rows_case("int32", DType::i32),    scatter_rows_case("int64", DType::i64),
+          scatter_rows_case("int32", DType::i32),   concat_case("first", 0, false, true),
           concat_case("middle", 1, true, true),     concat_case("last", -1, true, false),
           slice_case("first", 0, false, true),      slice_case("middle", -2, true, true),
           slice_case("last", -1, true, false),      reshape_case()};

@@ -101,7 +101,7 @@ OpCase matmul_case(bool ta, bool tb) {
   return row;
 }
 
-enum class Masking { none, some, whole_sample };
+enum class Masking { none, some, whole_sample, left_out };  // left_out: no padding, sequences of many lengths
 
 // Sizes: batch, tokens, head size.
 OpCase attention_case(const std::string& variant, int64_t heads, Masking masking, double dropout) {
@@ -109,6 +109,13 @@ OpCase attention_case(const std::string& variant, int64_t heads, Masking masking
   row.sizes = {{2, 5, 3}, {1, 1, 1}, {1, 17, 4}, {3, 2, 1}, {2, 0, 3}, {0, 3, 2}};
   row.large = {3, 37, 16};
   row.make = [heads, masking](const Sizes& s, Random& random) {
+    if (masking == Masking::left_out) {
+      std::vector<int64_t> starts{0};  // the first is the longest
+      for (int64_t b = 0; b < s[0]; ++b)
+        starts.push_back(starts.back() + (b == 0 ? s[1] : static_cast<int64_t>(random.below(s[1] + 1))));
+      return OpInputs{.trainable = {random_normal({starts.back(), 3 * heads * s[2]}, random)},
+                      .indices = {Tensor::from({s[0] + 1}, starts), Tensor::from<int64_t>({1}, {s[1]})}};
+    }
     OpInputs inputs{{random_normal({s[0], s[1], 3 * heads * s[2]}, random)}};
     if (masking == Masking::none) return inputs;
     const Tensor mask = random_indices({s[0], s[1]}, 2, DType::u8, random);
@@ -123,45 +130,63 @@ OpCase attention_case(const std::string& variant, int64_t heads, Masking masking
   };
   const RandomKey key{11, 5};
   row.run = [=](const std::vector<Variable>& x, const OpInputs& in) {
-    return std::vector{attention(x[0], {.heads = heads,
-                                        .key_mask = in.indices.empty() ? Tensor() : in.indices[0],
-                                        .dropout = dropout,
-                                        .random = key})};
+    AttentionOptions options{.heads = heads, .dropout = dropout, .random = key};
+    if (masking == Masking::left_out) {
+      options.starts = in.indices[0];
+      options.longest = static_cast<int64_t>(in.indices[1].at(0));
+    } else if (masking != Masking::none) {
+      options.key_mask = in.indices[0];
+    }
+    return std::vector{attention(x[0], options)};
   };
   row.reference = [=](const OpInputs& in) {
     const Tensor& qkv = in.trainable[0];
-    const int64_t batch = qkv.dim(0), n = qkv.dim(1), width = qkv.dim(2) / 3, d = width / heads;
-    const Tensor y = zeros64({batch, n, width});
+    const bool unpadded = masking == Masking::left_out;
+    const int64_t batch = unpadded ? in.indices[0].numel() - 1 : qkv.dim(0), width = qkv.dim(-1) / 3, d = width / heads;
+    const int64_t padded = unpadded ? static_cast<int64_t>(in.indices[1].at(0)) : qkv.dim(1);
+    Shape shape = qkv.shape();
+    shape.set(-1, width);
+    const Tensor y = zeros64(shape);
+    const auto start = [&](int64_t b) { return unpadded ? static_cast<int64_t>(in.indices[0].at(b)) : b * padded; };
     const auto element = [&](int64_t b, int64_t t, int64_t part, int64_t h, int64_t c) {
-      return qkv.at(((b * n + t) * 3 + part) * width + h * d + c);
+      return qkv.at(((start(b) + t) * 3 + part) * width + h * d + c);
     };
     for (int64_t b = 0; b < batch; ++b)
-      for (int64_t h = 0; h < heads; ++h)
+      for (int64_t h = 0, n = start(b + 1) - start(b); h < heads; ++h)
         for (int64_t i = 0; i < n; ++i) {
           std::vector<double> p(static_cast<size_t>(n));
           double total = 0;
           for (int64_t j = 0; j < n; ++j) {
             double score = 0;
             for (int64_t c = 0; c < d; ++c) score += element(b, i, 0, h, c) * element(b, j, 1, h, c);
-            const bool seen = in.indices.empty() || in.indices[0].at(b * n + j) != 0;
+            const bool seen = masking == Masking::none || unpadded || in.indices[0].at(b * n + j) != 0;
             p[static_cast<size_t>(j)] = seen ? std::exp(score / std::sqrt(static_cast<double>(d))) : 0;
             total += p[static_cast<size_t>(j)];
           }
           for (int64_t j = 0; j < n; ++j) {
             double share = total > 0 ? p[static_cast<size_t>(j)] / total : 1.0 / static_cast<double>(n);
             if (dropout > 0) {
-              const auto position = static_cast<uint64_t>(((b * heads + h) * n + i) * n + j);
+              const auto position = static_cast<uint64_t>(((b * heads + h) * padded + i) * padded + j);
               const bool kept = philox(key, position / 4)[position % 4] >= static_cast<float>(dropout) * 0x1p32;
               share = kept ? share / (1 - static_cast<double>(static_cast<float>(dropout))) : 0;
             }
             for (int64_t c = 0; c < d; ++c)
-              y.data<double>()[(b * n + i) * width + h * d + c] += share * element(b, j, 2, h, c);
+              y.data<double>()[(start(b) + i) * width + h * d + c] += share * element(b, j, 2, h, c);
           }
         }
     return std::vector{y};
   };
   row.mistake = [] { attention(Variable(Tensor::zeros({2, 3, 10}, DType::f32)), {.heads = 2}); };
   row.message = {"(2, 3, 10) float32", "2 heads"};
+  if (masking == Masking::left_out) {
+    row.cpu_only = true;
+    row.sizes.insert(row.sizes.end(), {{4, 7, 3}, {9, 1, 2}});
+    row.mistake = [] {
+      attention(Variable(Tensor::zeros({5, 12}, DType::f32)),
+                {.heads = 2, .starts = Tensor::from<int64_t>({3}, {0, 4, 5}), .longest = 3});
+    };
+    row.message = {"sequence 0 has 4 tokens", "0 to 3"};
+  }
   row.any_thread_count = false;
   return row;
 }
@@ -233,6 +258,8 @@ std::vector<OpCase> matrix_cases() {
           attention_case("masked_sample", 2, Masking::whole_sample, 0),
           attention_case("dropout", 2, Masking::none, 0.25),
           attention_case("mask_dropout", 2, Masking::whole_sample, 0.4),
+          attention_case("unpadded", 3, Masking::left_out, 0),
+          attention_case("unpadded_dropout", 2, Masking::left_out, 0.4),
           patch_embedding_case()};
 }
 

@@ -107,6 +107,14 @@ TEST(OpWork, OtherProducts) {
   EXPECT_EQ(forward(attended, "attention"), (Pass{1, 2 * 2 * 2 * 5 * 5 * 8, 4 * (2 * 5 * 24 + 2 * 5 * 8)}));
   EXPECT_EQ(backward(attended, "attention"), (Pass{1, 2 * 4 * 2 * 5 * 5 * 8, 4 * (2 * 2 * 5 * 24 + 2 * 2 * 5 * 8)}));
 
+  // 3 + 1 + 4 tokens: the pairs of each sequence.
+  const Tensor starts = Tensor::from<int64_t>({4}, {0, 3, 4, 8});
+  const Trace unpadded = traced([&] {
+    return attention(leaf({8, 3 * 8}), {.heads = 2, .starts = starts, .longest = 4});
+  });
+  EXPECT_EQ(forward(unpadded, "attention").flops, 2 * 2 * (9 + 1 + 16) * 8);
+  EXPECT_EQ(backward(unpadded, "attention").flops, 2 * 4 * (9 + 1 + 16) * 8);
+
   const Variable images = leaf({2, 3, 4, 4}, false), w = leaf({6, 3, 2, 2});
   const Trace patches = traced([&] { return patch_embedding(images, w, leaf({6}), leaf({1, 1, 6}), leaf({1, 5, 6})); });
   EXPECT_EQ(forward(patches, "patch_embedding").flops, 2 * 2 * 4 * 12 * 6);

@@ -7,6 +7,7 @@
 
 #include "duet/core/parallel.h"
 #include "duet/tests/tools/run_duet.h"
+#include "duet/tools/arguments.h"
 #include "duet/tools/bench_peak.h"
 #include "duet/tools/bench_step.h"
 
@@ -62,6 +63,30 @@ TEST(BenchStep, CountsMatmulFlops) {
   const double forward = 3 * layer(65, 96) + 2 * 64 * 192 * 96 + 2 * layer(8, 128);
   const Json r = measure_step({.size = "mini", .batch = 2, .seq = 8, .steps = 1, .warmup_steps = 0});
   EXPECT_NEAR(r["gflop_per_step"].get<double>() / (2 * 3 * forward * 1e-9), 1, 0.005);
+}
+
+// A quarter of the tokens is padding, and only the rest is counted.
+TEST(BenchStep, LeavesOutPadding) {
+  const StepBenchmark b{.size = "mini", .batch = 8, .seq = 16, .steps = 1, .warmup_steps = 0, .padding = 0.25};
+  StepBenchmark whole = b;
+  whole.packed = false;
+  const Json packed = measure_step(b), padded = measure_step(whole);
+  for (const Json& r : {packed, padded}) EXPECT_NEAR(r["padding"].get<double>(), 0.25, 0.02);
+  EXPECT_EQ(packed["packed"], true);
+  EXPECT_EQ(padded["packed"], false);
+  EXPECT_NE(step_table(packed).find("% padding left out"), std::string::npos);
+  EXPECT_NE(step_table(padded).find("% padding computed"), std::string::npos);
+  const auto layer = [](double t, double d) { return 2 * (12 * t * d * d + 2 * t * t * d); };
+  // Of two layers of width 128. Lengths go from half of 16 to all of it.
+  double left_out = 0;
+  for (int i = 0; i < 8; ++i) left_out += 2 * (layer(16, 128) - layer(std::llround(8 + 8 * (i + 0.5) / 8), 128));
+  EXPECT_NEAR(padded["gflop_per_step"].get<double>() - packed["gflop_per_step"].get<double>(), 3 * left_out * 1e-9,
+              1e-9);
+  for (const double padding : {-0.1, 1.0}) {
+    StepBenchmark wrong = b;
+    wrong.padding = padding;
+    EXPECT_THROW(check_step(wrong), UsageError);
+  }
 }
 
 #if !defined(__SANITIZE_ADDRESS__)

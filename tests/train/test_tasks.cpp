@@ -6,6 +6,7 @@
 
 #include "duet/autograd/engine.h"
 #include "duet/core/parallel.h"
+#include "duet/core/trace.h"
 #include "duet/ops/gather_rows.h"
 #include "duet/ops/reshape.h"
 #include "duet/tests/train/tiny_data.h"
@@ -151,8 +152,34 @@ TEST_F(Classify, PredictsWithoutLabels) {
 TEST_F(Classify, CountsFlops) {
   ClassifyTask task(store_, model_, {}, source("train")->samples());
   const Batch b = batch(source("train"), 6);
-  const double one = size_.vision.forward_flops() + size_.text.forward_flops(b.tokens());
-  EXPECT_DOUBLE_EQ(task.step_flops(b), 3 * 6 * one);
+  double texts = 0, tokens = 0;
+  for (int64_t i = 0; i < 6; ++i) {
+    int64_t length = 0;
+    for (int64_t t = 0; t < b.tokens(); ++t) length += b.text.mask.at(i * b.tokens() + t) != 0;
+    texts += size_.text.forward_flops(length);
+    tokens += static_cast<double>(length);
+  }
+  ASSERT_LT(tokens, 6 * b.tokens());  // there is padding, which is not computed
+  EXPECT_DOUBLE_EQ(task.step_flops(b), 3 * (6 * size_.vision.forward_flops() + texts));
+  task.set_packed(false);
+  EXPECT_DOUBLE_EQ(task.step_flops(b), 3 * 6 * (size_.vision.forward_flops() + size_.text.forward_flops(b.tokens())));
+}
+
+// What is counted is what is computed, but for the head and for the gradient of the images, which nobody needs.
+TEST_F(Classify, CountsTheFlopsThatAStepComputes) {
+  ClassifyTask task(store_, model_, {}, source("train")->samples());
+  const Batch b = batch(source("train"), 6);
+  double counted[2], computed[2];
+  for (const bool packed : {false, true}) {
+    task.set_packed(packed);
+    start_trace({});
+    backward(task.loss(b, task.training_run({}, false)));
+    int64_t flops = 0;
+    for (const TraceEvent& e : stop_trace().events) flops += e.flops;
+    counted[packed] = task.step_flops(b);
+    computed[packed] = static_cast<double>(flops);
+  }
+  EXPECT_DOUBLE_EQ(computed[0] - computed[1], counted[0] - counted[1]);
 }
 
 class Contrast : public Tasks {
