@@ -1,6 +1,20 @@
 #pragma once
 
+#include <string_view>
+
 namespace duet {
+
+// Sets of instructions that kernels are compiled for and chosen by when the program runs, whatever the rest is compiled
+// for (DUET_NATIVE). baseline: what every processor of this kind has; avx2: with FMA; avx512: F, BW, VL and DQ.
+enum class CpuInstructions { baseline, avx2, avx512 };
+
+// As in DUET_CPU_ISA.
+std::string_view name_of(CpuInstructions instructions);
+// Whether this processor has them.
+bool cpu_has(CpuInstructions instructions);
+// What kernels use: the widest that the processor has, or those that DUET_CPU_ISA in the environment names, read once.
+// Throws Error when it names unknown ones or such that the processor lacks.
+CpuInstructions cpu_instructions();
 
 // Whether this processor multiplies bfloat16 (AVX512-BF16; those with AMX-BF16 have that too). Without, the kernels
 // give right results all the same, by way of float32 products, but no faster. DUET_CPU_BFLOAT16=0 in the environment,

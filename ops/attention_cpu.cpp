@@ -141,26 +141,6 @@ void dot_products(const T* rows, int64_t stride, int64_t queries, int64_t size, 
   }
 }
 
-template <class T>
-T largest(const T* x, int64_t count) {
-  T top = std::numeric_limits<T>::lowest();
-#pragma omp simd reduction(max : top)
-  for (int64_t j = 0; j < count; ++j) top = x[j] > top ? x[j] : top;
-  return top;
-}
-
-// x[j] = exp(scale x[j] - offset); their sum.
-template <class T>
-T exponentials(T* x, int64_t count, T scale, T offset) {
-  T sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t j = 0; j < count; ++j) {
-    x[j] = vexp(x[j] * scale - offset);
-    sum += x[j];
-  }
-  return sum;
-}
-
 // Starts fetching rows that are soon needed into the second cache: they lie far apart, which the processor does not
 // foresee.
 template <class T>
@@ -204,6 +184,7 @@ void attention_forward(CpuContext, AttentionShape s, const T* qkv, const uint8_t
   using W = Wide<T>;
   const int64_t d = s.head_size, width = s.heads * d, stride = 3 * width;
   const Tiling tiling(s.tokens);
+  const VectorMath<W>& math = vector_math<W>();
   for_heads(s, [&](int64_t begin, int64_t end) {
     const Scratch<W> scores(tiling.queries * tile_stride), sums(tiling.queries * d), tops(tiling.queries),
         totals(tiling.queries);
@@ -231,14 +212,14 @@ void attention_forward(CpuContext, AttentionShape s, const T* qkv, const uint8_t
           for (int64_t i = 0; i < rows; ++i) {
             W* row = tile + i * tile_stride;
             head.apply_mask(row, j0, cols);
-            const W highest = largest(row, cols) * head.scale, before = j0 > 0 ? top[i] : highest;
+            const W highest = math.largest(row, cols) * head.scale, before = j0 > 0 ? top[i] : highest;
             top[i] = std::max(before, highest);
-            const W sum = exponentials(row, cols, head.scale, top[i]);
+            const W sum = static_cast<W>(math.exponentials(row, row, cols, head.scale, top[i]));
             if (j0 == 0) {
               total[i] = sum;
               continue;
             }
-            const W shrink = vexp(before - top[i]);
+            const W shrink = std::exp(before - top[i]);
             total[i] = total[i] * shrink + sum;
             for (int64_t c = 0; c < d; ++c) sums.data()[i * d + c] *= shrink;
           }
@@ -263,6 +244,7 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
   using W = Wide<T>;
   const int64_t d = s.head_size, width = s.heads * d, stride = 3 * width;
   const Tiling tiling(s.tokens);
+  const VectorMath<W>& math = vector_math<W>();
   for_heads(s, [&](int64_t begin, int64_t end) {
     const int64_t tile_size = tiling.queries * tile_stride;
     const Scratch<W> probabilities(tile_size), dscores(tile_size), dropped(dropout > 0 ? tile_size : 0);
@@ -299,7 +281,8 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
           dot_products<T>(q + i0 * stride, stride, rows, d, keys_transposed, j0, cols, left.data(), p);
           for (int64_t i = 0; i < rows; ++i) {
             head.apply_mask(p + i * tile_stride, j0, cols);
-            exponentials(p + i * tile_stride, cols, head.scale, log_sums[head.place + i0 + i]);
+            W* row = p + i * tile_stride;
+            math.exponentials(row, row, cols, head.scale, log_sums[head.place + i0 + i]);
           }
           if (dropout > 0) head.drop(p, dropped.data(), i0, rows, j0, cols);
           const W* used = dropout > 0 ? dropped.data() : p;

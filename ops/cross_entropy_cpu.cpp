@@ -1,5 +1,4 @@
 #include <cmath>
-#include <limits>
 #include <vector>
 
 #include "duet/core/parallel.h"
@@ -13,6 +12,7 @@ template <class T>
 void cross_entropy_kernel(CpuContext, Rows<const T> logits, const int64_t* labels, const Wide<T>* weights,
                           double smoothing, int64_t ignore_index, Rows<T> dlogits, Wide<T>* result) {
   using W = Wide<T>;
+  const VectorMath<T>& math = vector_math<T>();
   const int64_t count = logits.count, classes = logits.width;
   const auto weight = [&](int64_t k) { return weights ? static_cast<double>(weights[k]) : 1.0; };
   double weight_total = 0;  // sum over all classes
@@ -32,19 +32,13 @@ void cross_entropy_kernel(CpuContext, Rows<const T> logits, const int64_t* label
         std::fill_n(dlogits.row(i), classes, T(0));
         continue;
       }
-      W top = std::numeric_limits<W>::lowest(), sum = 0;
-#pragma omp simd reduction(max : top)
-      for (int64_t k = 0; k < classes; ++k) top = x[k] > top ? x[k] : top;
-#pragma omp simd reduction(+ : sum)
-      for (int64_t k = 0; k < classes; ++k) {
-        g[k] = vexp(x[k] - top);
-        sum += g[k];
-      }
-      const double log_sum = std::log(static_cast<double>(sum)) + static_cast<double>(top);
+      const W top = math.largest(logits.row(i), classes);
+      const double sum = math.exponentials(logits.row(i), g, classes, 1, top);
+      const double log_sum = std::log(sum) + static_cast<double>(top);
       const double target = (1 - smoothing) * weight(y) / divisor;
       double loss = target * (log_sum - static_cast<double>(x[y]));
       // d/dx_k of sum_j c_j (log_sum - x_j) is (sum_j c_j) p_k - c_k.
-      const W mass = static_cast<W>((target + spread * weight_total / divisor) / static_cast<double>(sum));
+      const W mass = static_cast<W>((target + spread * weight_total / divisor) / sum);
       for (int64_t k = 0; k < classes; ++k) g[k] *= mass;
       g[y] -= static_cast<W>(target);
       if (spread > 0) {

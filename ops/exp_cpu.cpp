@@ -6,8 +6,7 @@ namespace duet::ops {
 
 template <class T>
 void exp_forward(CpuContext, const Tensor& x, const Tensor& y) {
-  map_elements<T>(
-      y, [](Wide<T> v) { return vexp(v); }, x);
+  map_spans<T>(y, vector_math<T>().exp, x);
 }
 
 template <class T>

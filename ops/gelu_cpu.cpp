@@ -6,22 +6,14 @@ namespace duet::ops {
 
 template <class T>
 void gelu_forward(CpuContext, bool tanh_approximation, const Tensor& x, const Tensor& y) {
-  if (tanh_approximation)
-    map_elements<T>(
-        y, [](Wide<T> v) { return gelu_tanh(v); }, x);
-  else
-    map_elements<T>(
-        y, [](Wide<T> v) { return gelu_exact(v); }, x);
+  const VectorMath<T>& math = vector_math<T>();
+  map_spans<T>(y, tanh_approximation ? math.gelu_tanh : math.gelu, x);
 }
 
 template <class T>
 void gelu_backward(CpuContext, bool tanh_approximation, const Tensor& x, const Tensor& dy, const Tensor& dx) {
-  if (tanh_approximation)
-    map_elements<T>(
-        dx, [](Wide<T> v, Wide<T> g) { return g * gelu_tanh_derivative(v); }, x, dy);
-  else
-    map_elements<T>(
-        dx, [](Wide<T> v, Wide<T> g) { return g * gelu_exact_derivative(v); }, x, dy);
+  const VectorMath<T>& math = vector_math<T>();
+  map_spans<T>(dx, tanh_approximation ? math.gelu_tanh_backward : math.gelu_backward, x, dy);
 }
 
 #define DUET_INSTANTIATE(T)                                                      \

@@ -15,27 +15,24 @@ void for_rows(Rows<T> x, F&& f) {
   });
 }
 
-template <class T, class F>
-void bias_then(Rows<T> z, const Wide<T>* bias, Rows<T> y, F&& activation) {
+// y = f(z + bias); without an f z alone is written.
+template <class T>
+void bias_then(Rows<T> z, const Wide<T>* bias, Rows<T> y, void (*f)(const T*, T*, int64_t)) {
   using W = Wide<T>;
   for_rows(z, [&](int64_t r) {
-    T *zr = z.row(r), *yr = y.row(r);
+    T* zr = z.row(r);
     if (bias != nullptr)
       for (int64_t c = 0; c < z.width; ++c) zr[c] = static_cast<T>(static_cast<W>(zr[c]) + bias[c]);
-    for (int64_t c = 0; c < z.width; ++c) yr[c] = static_cast<T>(activation(static_cast<W>(zr[c])));
+    if (f != nullptr) f(zr, y.row(r), z.width);
   });
 }
 
-// Also the sums of dz over rows, unless dbias is null.
-template <class T, class F>
-void times_derivative(Rows<const T> z, Rows<const T> dy, Rows<T> dz, Wide<T>* dbias, F&& derivative) {
+// dz = dy f'(z), which `backward` computes. Also the sums of dz over rows, unless dbias is null.
+template <class T>
+void times_derivative(Rows<const T> z, Rows<const T> dy, Rows<T> dz, Wide<T>* dbias,
+                      void (*backward)(const T*, const T*, T*, int64_t)) {
   using W = Wide<T>;
-  const auto row = [&](int64_t r) {
-    const T *zr = z.row(r), *dyr = dy.row(r);
-    T* dzr = dz.row(r);
-    for (int64_t c = 0; c < z.width; ++c)
-      dzr[c] = static_cast<T>(static_cast<W>(dyr[c]) * derivative(static_cast<W>(zr[c])));
-  };
+  const auto row = [&](int64_t r) { backward(z.row(r), dy.row(r), dz.row(r), z.width); };
   if (dbias == nullptr) return for_rows(z, row);
   sum_over_rows<W>(z.count, z.width, dbias, [&](int64_t r, W* sums) {
     row(r);
@@ -59,11 +56,11 @@ void linear_forward(CpuContext context, int64_t m, int64_t in, int64_t out, cons
   const Rows<T> z{product, m, out}, y{result, m, out};
   switch (activation) {
     case Activation::none:
-      return bias_then(z, bias, y, [](Wide<T> v) { return v; });
+      return bias_then<T>(z, bias, y, nullptr);
     case Activation::gelu:
-      return bias_then(z, bias, y, [](Wide<T> v) { return gelu_exact(v); });
+      return bias_then<T>(z, bias, y, vector_math<T>().gelu);
     case Activation::gelu_tanh:
-      return bias_then(z, bias, y, [](Wide<T> v) { return gelu_tanh(v); });
+      return bias_then<T>(z, bias, y, vector_math<T>().gelu_tanh);
   }
 }
 
@@ -72,11 +69,12 @@ void activation_backward(CpuContext, Rows<const T> z, Rows<const T> dy, Activati
                          Wide<T>* dbias) {
   switch (activation) {
     case Activation::none:
-      return times_derivative(z, dy, dz, dbias, [](Wide<T>) { return Wide<T>(1); });
+      return times_derivative<T>(z, dy, dz, dbias,
+                                 [](const T*, const T* g, T* to, int64_t n) { std::copy_n(g, n, to); });
     case Activation::gelu:
-      return times_derivative(z, dy, dz, dbias, [](Wide<T> v) { return gelu_exact_derivative(v); });
+      return times_derivative<T>(z, dy, dz, dbias, vector_math<T>().gelu_backward);
     case Activation::gelu_tanh:
-      return times_derivative(z, dy, dz, dbias, [](Wide<T> v) { return gelu_tanh_derivative(v); });
+      return times_derivative<T>(z, dy, dz, dbias, vector_math<T>().gelu_tanh_backward);
   }
 }
 

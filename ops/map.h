@@ -17,4 +17,13 @@ void map_elements(Tensor y, F f, const In&... in) {
   }(static_cast<const T*>(in.template data<T>())...);
 }
 
+// The same with a span kernel of vector_math.h: f(x..., y, count).
+template <class T, class F, class... In>
+void map_spans(Tensor y, F f, const In&... in) {
+  T* out = y.data<T>();
+  [&](const auto*... x) {
+    parallel_for(y.numel(), 1 << 14, [=](int64_t begin, int64_t end) { f((x + begin)..., out + begin, end - begin); });
+  }(static_cast<const T*>(in.template data<T>())...);
+}
+
 }  // namespace duet::ops

@@ -1,5 +1,3 @@
-#include <limits>
-
 #include "duet/core/parallel.h"
 #include "duet/ops/softmax.h"
 #include "duet/ops/vector_math.h"
@@ -10,23 +8,14 @@ namespace duet::ops {
 template <class T>
 void softmax_forward(CpuContext, Rows<const T> x, Rows<T> y) {
   using W = Wide<T>;
+  const VectorMath<T>& math = vector_math<T>();
   parallel_for(x.count, 1 + (1 << 12) / x.width, [&](int64_t begin, int64_t end) {
     WideRow<T> row(x.width);
     for (int64_t r = begin; r < end; ++r) {
-      const Widened<T> in{x.row(r)};
-      W* out = row.of(y.row(r));
-      W top = std::numeric_limits<W>::lowest();
-      double sum = 0;  // of a long row in float, one after the other, would be off by more than the exponentials are
-#pragma omp simd reduction(max : top)
-      for (int64_t c = 0; c < x.width; ++c) top = in[c] > top ? in[c] : top;
-#pragma omp simd reduction(+ : sum)
-      for (int64_t c = 0; c < x.width; ++c) {
-        out[c] = vexp(in[c] - top);
-        sum += static_cast<double>(out[c]);
-      }
-      const W inverse = static_cast<W>(1 / sum);
-      for (int64_t c = 0; c < x.width; ++c) out[c] *= inverse;
-      row.store(y.row(r));
+      W* exponentials = row.of(y.row(r));
+      const W top = math.largest(x.row(r), x.width);
+      const double sum = math.exponentials(x.row(r), exponentials, x.width, 1, top);
+      math.scale(exponentials, y.row(r), x.width, static_cast<W>(1 / sum));
     }
   });
 }

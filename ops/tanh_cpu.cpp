@@ -6,8 +6,7 @@ namespace duet::ops {
 
 template <class T>
 void tanh_forward(CpuContext, const Tensor& x, const Tensor& y) {
-  map_elements<T>(
-      y, [](Wide<T> v) { return vtanh(v); }, x);
+  map_spans<T>(y, vector_math<T>().tanh, x);
 }
 
 template <class T>

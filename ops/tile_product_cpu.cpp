@@ -11,8 +11,7 @@ template <class T>
 const detail::TileKernels* kernels() {
 #ifdef DUET_X86_KERNELS
   static const detail::TileKernels* const chosen = []() -> const detail::TileKernels* {
-    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    const bool avx512 = cpu_instructions() == CpuInstructions::avx512;
     if (std::is_same_v<T, float> && avx512) return &detail::avx512_tiles;
     if (std::is_same_v<T, bf16> && avx512 && cpu_has_bfloat16()) return &detail::avx512_bf16_tiles;
     return nullptr;

@@ -61,6 +61,7 @@ Json machine_information() {
            {"cores", ::sysconf(_SC_NPROCESSORS_ONLN)},
            {"threads", threads()},
            {"instruction_sets", instruction_sets()},
+           {"kernels", name_of(cpu_instructions())},
            {"dtypes", cpu_has_bfloat16() ? Json{"float32", "bfloat16"} : Json{"float32"}},
            {"memory_bytes", memory.total},
            {"available_memory_bytes", memory.available}};
@@ -113,6 +114,7 @@ void print_lines(const Json& info) {
     std::string sets;
     for (const Json& set : d["instruction_sets"]) sets += (sets.empty() ? "" : ", ") + name(set);
     line("instructions", sets.empty() ? "none known" : sets);
+    line("kernels", name(d["kernels"]));
     line("bfloat16", d["dtypes"].size() > 1 ? "yes" : "no, --dtype bfloat16 computes in float32");
     line("memory", gibibytes(d["memory_bytes"]) + ", " + gibibytes(d["available_memory_bytes"]) + " available");
   }

@@ -60,12 +60,9 @@ std::string onednn_version() {
 }
 
 std::string machine_description() {
-  // The widest set that the kernels make use of.
-  std::string widest = "no vector instructions known";
-  for (const std::string& set : instruction_sets())
-    if (set.starts_with("SSE") || set == "AVX2" || set == "AVX-512") widest = set;
-  if (cpu_has_bfloat16()) widest += " + bf16";
-  return text("cpu: ", cpu_name(), ", ", threads(), " threads, ", widest, ", oneDNN ", onednn_version());
+  std::string kernels = text("kernels for ", name_of(cpu_instructions()));
+  if (cpu_has_bfloat16()) kernels += " + bf16";
+  return text("cpu: ", cpu_name(), ", ", threads(), " threads, ", kernels, ", oneDNN ", onednn_version());
 }
 
 std::string device_description(const Device& device) {

@@ -23,7 +23,7 @@ std::string usable_dtype(const Device& device, const std::string& dtype);
 // The version of oneDNN that is loaded, e.g. "2.6.3".
 std::string onednn_version();
 
-// "cpu: AMD EPYC, 2 threads, AVX-512, oneDNN 2.6.3".
+// "cpu: AMD EPYC, 2 threads, kernels for avx512 + bf16, oneDNN 2.6.3".
 std::string machine_description();
 // The same of any device: "cuda:0: NVIDIA H100 80GB HBM3, compute capability 9.0, 79.1 GiB, ...".
 std::string device_description(const Device& device);

@@ -77,6 +77,23 @@ TEST(Usage, AMissingDeviceIsAnErrorOfEveryCommand) {
   }
 }
 
+// DUET_CPU_ISA forces narrower kernels.
+TEST(Usage, InstructionsForKernelsCanBeForced) {
+  const auto with = [](const std::string& instructions) {
+    return run({"DUET_CPU_ISA=" + instructions, DUET_BINARY, "info"}, {.program = "/usr/bin/env"});
+  };
+  for (const CpuInstructions set : {CpuInstructions::baseline, CpuInstructions::avx2, CpuInstructions::avx512}) {
+    const std::string name(name_of(set));
+    const Finished f = with(name);
+    EXPECT_EQ(f.status, cpu_has(set) ? 0 : 1) << f.err;
+    EXPECT_EQ(f.out.find("kernels         " + name + "\n") != f.out.npos, cpu_has(set)) << f.out;
+    EXPECT_EQ(f.err.find("this processor lacks the instructions") != f.err.npos, !cpu_has(set)) << f.err;
+  }
+  const Finished unknown = with("sse9");
+  EXPECT_EQ(unknown.status, 1) << unknown.err;
+  EXPECT_NE(unknown.err.find("DUET_CPU_ISA=sse9 is unknown; use avx512, avx2 or baseline"), unknown.err.npos);
+}
+
 // A processor without the instructions computes in float32 and says so, in one line; what is written names what was
 // used.
 TEST(Usage, WithoutBfloat16InstructionsFloat32IsUsed) {

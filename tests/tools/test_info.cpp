@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "duet/core/cpu.h"
+#include "duet/core/error.h"
 #include "duet/core/json.h"
 #include "duet/tests/tools/run_duet.h"
 #include "duet/tools/machine.h"
@@ -20,6 +21,7 @@ TEST(Info, JsonNamesDeviceLibrariesAndBuild) {
   EXPECT_EQ(cpu["model"], cpu_name());
   EXPECT_GE(cpu["threads"].get<int>(), 1);
   EXPECT_EQ(cpu["instruction_sets"].get<std::vector<std::string>>(), instruction_sets());
+  EXPECT_EQ(cpu["kernels"], name_of(cpu_instructions()));
   EXPECT_EQ(cpu["dtypes"].size(), cpu_has_bfloat16() ? 2u : 1u);
   EXPECT_GT(cpu["memory_bytes"].get<int64_t>(), int64_t{1} << 28);
   EXPECT_LE(cpu["available_memory_bytes"].get<int64_t>(), cpu["memory_bytes"].get<int64_t>());
@@ -36,9 +38,10 @@ TEST(Info, LinesCarryTheSameValues) {
   const auto run = run_duet("info");
   ASSERT_EQ(run.status, 0) << run.err;
   EXPECT_EQ(run.out.find("bfloat16        yes\n") != run.out.npos, cpu_has_bfloat16()) << run.out;
-  for (const std::string& line :
-       {"device          cpu: " + cpu_name() + "\n", "onednn          " + onednn_version() + "\n",
-        std::string(cuda_built ? "cuda" : "cuda            not in this build\n")})
+  for (const std::string& line : {"device          cpu: " + cpu_name() + "\n",
+                                  "kernels         " + std::string(name_of(cpu_instructions())) + "\n",
+                                  "onednn          " + onednn_version() + "\n",
+                                  std::string(cuda_built ? "cuda" : "cuda            not in this build\n")})
     EXPECT_NE(run.out.find(line), std::string::npos) << run.out;
   EXPECT_EQ(run_duet("--version").out, run.out.substr(0, 4) + " " + run.out.substr(16, run.out.find('\n') - 15));
 }
@@ -47,6 +50,7 @@ TEST(Machine, DescriptionNamesProcessorThreadsAndOneDnn) {
   const std::string description = machine_description();
   EXPECT_EQ(description.find("cpu: " + cpu_name() + ", "), 0u) << description;
   EXPECT_NE(description.find(" threads, "), std::string::npos) << description;
+  EXPECT_NE(description.find(text("kernels for ", name_of(cpu_instructions()))), std::string::npos) << description;
   EXPECT_EQ(description.find(" + bf16, ") != description.npos, cpu_has_bfloat16()) << description;
   EXPECT_NE(description.find("oneDNN " + onednn_version()), std::string::npos) << description;
 }
