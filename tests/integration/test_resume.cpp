@@ -117,7 +117,7 @@ TEST_F(Resume, Bfloat16OnTwoThreadsGoesOnToTheBit) {
                                          "--dtype", "bfloat16", "--threads",    "2"};
   run_reference(options);
   Process process(data_.finetuning(out_, options));
-  ASSERT_TRUE(wait_until([&] { return metrics_lines(out_) >= 9; }));
+  ASSERT_TRUE(wait_until([&] { return metrics_lines(out_) >= 6; }));
   process.send(SIGTERM);
   ASSERT_EQ(process.wait().status, 130);
   ASSERT_EQ(run(data_.finetuning(out_, with(options, "--resume"))).status, 0);
