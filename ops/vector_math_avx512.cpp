@@ -16,6 +16,12 @@ Floats fma(Floats a, Floats b, Floats c) {
 Floats times_power_of_two(Floats p, Floats n, Ints) {
   return _mm512_scalef_ps(p, n);
 }
+float sum_of(Floats v) {
+  return _mm512_reduce_add_ps(v);
+}
+float largest_of(Floats v) {
+  return _mm512_reduce_max_ps(v);
+}
 
 __mmask16 mask_of(int64_t n) {
   return static_cast<__mmask16>((1u << n) - 1);

@@ -19,6 +19,13 @@ Floats times_power_of_two(Floats p, Floats, Ints n) {
   const Ints half = n >> 1;
   return p * reinterpret_cast<Floats>((half + 127) << 23) * reinterpret_cast<Floats>((n - half + 127) << 23);
 }
+float sum_of(Floats v) {
+  return (v[0] + v[2]) + (v[1] + v[3]);
+}
+float largest_of(Floats v) {
+  const float even = v[0] > v[2] ? v[0] : v[2], odd = v[1] > v[3] ? v[1] : v[3];
+  return even > odd ? even : odd;
+}
 
 Floats load(const float* x) {
   Floats v;

@@ -1,8 +1,8 @@
 // Included by the files that are compiled one per set of instructions, after each has said what its vectors are: Floats
 // and Ints of `lanes` elements (vectors of the compiler, which have its operators); fma(a, b, c) = a b + c;
-// times_power_of_two(p, n, whole); load, load_first, store and store_first for float and for the bits of bf16.
-// All in an anonymous namespace, and no function of others that is inline or a template: the linker might choose the
-// copy from here for all, also where there are no such instructions.
+// times_power_of_two(p, n, whole); sum_of and largest_of the lanes; load, load_first, store and store_first for float
+// and for the bits of bf16. All in an anonymous namespace, and no function of others that is inline or a template: the
+// linker might choose the copy from here for all, also where there are no such instructions.
 #include <cstdint>
 
 #include "duet/ops/vector_math.h"
@@ -169,9 +169,7 @@ float largest_span(const T* x, int64_t n) {
   for (; i + lanes <= n; i += lanes) take(top[0], load(x + i));
   if (i < n) take(top[1], first_lanes(n - i) ? load_first(x + i, n - i) : lowest);
   for (int k = 1; k < side_by_side; ++k) take(top[0], top[k]);
-  float result = top[0][0];
-  for (int k = 1; k < lanes; ++k) result = top[0][k] > result ? top[0][k] : result;
-  return result;
+  return largest_of(top[0]);
 }
 
 // Sums of few elements are added up in float, then in double: of a long row in float, one after the other, they would
@@ -195,11 +193,7 @@ double exponentials_span(const T* x, float* y, int64_t n, float scale, float off
       store_first(y + i, end - i, e);
       sum += e;
     }
-    float part[lanes];
-    store(part, sum);
-    for (int half = lanes / 2; half > 0; half /= 2)
-      for (int k = 0; k < half; ++k) part[k] += part[k + half];
-    total += static_cast<double>(part[0]);
+    total += static_cast<double>(sum_of(sum));
   }
   return total;
 }
