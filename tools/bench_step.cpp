@@ -60,7 +60,7 @@ Tensor mask_of(int64_t batch, int64_t seq, double padding, Random& random) {
   std::vector<int64_t> lengths;
   for (int64_t i = 0; i < batch; ++i) {
     const double share = lowest + room * (static_cast<double>(i) + 0.5) / static_cast<double>(batch);
-    lengths.push_back(std::max<int64_t>(1, std::llround(share * static_cast<double>(seq))));
+    lengths.push_back(std::max<int64_t>(1, std::llrint(share * static_cast<double>(seq))));
   }
   random.shuffle(lengths);
   const Tensor mask = Tensor::zeros({batch, seq}, DType::u8);
