@@ -39,7 +39,7 @@ TEST(BenchStep, ReportsExactlyTheContractsKeys) {
   const Json r = measure_step({.size = "mini", .batch = 2, .seq = 8, .steps = 3, .warmup_steps = 2});
   std::vector<std::string> keys;
   for (const auto& [key, value] : r.items()) keys.push_back(key);
-  EXPECT_EQ(keys, (std::vector<std::string>{"size", "dtype", "batch", "seq", "threads", "step_seconds",
+  EXPECT_EQ(keys, (std::vector<std::string>{"size", "dtype", "batch", "seq", "threads", "step_seconds", "data_seconds",
                                             "forward_seconds", "backward_seconds", "clip_seconds", "optimizer_seconds",
                                             "samples_per_second", "gflop_per_step", "gflops", "peak_gflops",
                                             "fraction_of_peak", "peak_rss_bytes", "allocations_per_step"}));
@@ -54,6 +54,12 @@ TEST(BenchStep, ReportsExactlyTheContractsKeys) {
   EXPECT_DOUBLE_EQ(r["gflops"], r["gflop_per_step"].get<double>() / seconds);
   EXPECT_DOUBLE_EQ(r["fraction_of_peak"], r["gflops"].get<double>() / r["peak_gflops"].get<double>());
   EXPECT_GT(r["peak_rss_bytes"].get<int64_t>(), 10 << 20);
+}
+
+TEST(BenchStep, RefusesImpossibleWidthsAndHalfADataSet) {
+  EXPECT_THROW(check_step({.size = "mini", .seq = 8, .width = 100}), UsageError);
+  EXPECT_THROW(check_step({.size = "mini", .seq = 8, .data = "somewhere"}), UsageError);
+  EXPECT_NO_THROW(check_step({.size = "mini", .seq = 8, .width = 128}));
 }
 
 // By hand: mini has a ViT of 3 layers, width 96, 65 tokens of 8x8x3 pixels, and a BERT of 2 layers, width 128. A layer
