@@ -6,8 +6,8 @@
 #include <atomic>
 #include <chrono>
 #include <exception>
-#include <memory>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <vector>
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <map>
 
 #include "duet/core/backend.h"
@@ -126,13 +127,19 @@ void multiply(int64_t m, int64_t n, int64_t k, Matrix<const bf16> a, Matrix<cons
   // Each thread has a product of its own over some of the rows, as in float; 3 % faster over all the products of a step
   // than oneDNN's own division of the work, 8 % for those with a transposed.
   constexpr int64_t block = 16;
-  if (cpu_has_bfloat16() && product_for(m).available())
-    return parallel_for((m + block - 1) / block, std::max<int64_t>(3, (1 << 22) / (block * n * k)),
-                        [&](int64_t begin, int64_t end) {
-                          const int64_t first = begin * block, rows = std::min(end * block, m) - first;
-                          product_for(rows).run(a.data + first * (a.transposed ? 1 : a.stride), b.data, bias,
-                                                c.data + first * c.stride);
-                        });
+  if (cpu_has_bfloat16()) {
+    std::atomic<bool> available = true;
+    parallel_for(
+        (m + block - 1) / block, std::max<int64_t>(3, (1 << 22) / (block * n * k)), [&](int64_t begin, int64_t end) {
+          const int64_t first = begin * block, rows = std::min(end * block, m) - first;
+          Product& product = product_for(rows);
+          if (product.available())
+            product.run(a.data + first * (a.transposed ? 1 : a.stride), b.data, bias, c.data + first * c.stride);
+          else
+            available = false;
+        });
+    if (available) return;
+  }
   const Tensor x = widened(a, m, k), y = widened(b, k, n);
   const auto into = [&](Matrix<float> z) {
     gemm<float>(CpuContext{}, m, n, k, 1, {x.data<float>(), x.dim(1), a.transposed},
