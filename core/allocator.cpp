@@ -200,8 +200,10 @@ MemorySource cpu_memory() {
             // else.
             constexpr size_t huge_page = size_t{2} << 20;
             const bool large = bytes >= huge_page;
-            void* block = std::aligned_alloc(large ? huge_page : alignment, bytes);
-            if (large && block != nullptr) madvise(block, bytes / huge_page * huge_page, MADV_HUGEPAGE);
+            // Not aligned_alloc, which wants the size to be a multiple of the alignment.
+            void* block = nullptr;
+            if (posix_memalign(&block, large ? huge_page : alignment, bytes) != 0) return static_cast<void*>(nullptr);
+            if (large) madvise(block, bytes / huge_page * huge_page, MADV_HUGEPAGE);
             return block;
           },
           [](void* block, int) { std::free(block); }, size_t{64} << 20};
