@@ -51,7 +51,8 @@ using Slot = train::AdamSlot<float>;
 
 // Bytes per element: four read, three written, four each. What is the same for all elements is computed in double and
 // rounded once, as on the CPU.
-__global__ void adam_kernel(Chunked<Slot> c, train::AdamConstants constants, const train::AdamStep* step) {
+__global__ void adam_kernel(Chunked<Slot> c, train::AdamConstants constants, const train::AdamStep* step,
+                            train::Clip clip) {
   int64_t begin, end;
   const Slot& slot = c.slots[find_slot(c, begin, end)];
   const double rate = step->rate * slot.rate_scale;
@@ -59,10 +60,12 @@ __global__ void adam_kernel(Chunked<Slot> c, train::AdamConstants constants, con
   const float l2 = static_cast<float>(constants.decoupled ? 0.0 : slot.decay);
   const float step_size = static_cast<float>(rate / step->correction1);
   const float root = static_cast<float>(1 / step->correction2), eps = static_cast<float>(constants.eps);
+  const double wanted = clip.norm == nullptr || clip.most == 0 ? 1 : clip.most / (*clip.norm + 1e-6);
+  const float scale = static_cast<float>(wanted < 1 && isfinite(*clip.norm) ? wanted : 1.0);
   const float rest1 = static_cast<float>(1 - constants.beta1), rest2 = static_cast<float>(1 - constants.beta2);
   const float beta2 = static_cast<float>(constants.beta2);
   const auto update = [&](float& theta, float& m, float& v, float gradient) {
-    const float g = gradient + l2 * theta;
+    const float g = scale * gradient + l2 * theta;
     m += rest1 * (g - m);
     v = beta2 * v + rest2 * g * g;
     theta = theta * shrink - step_size * m / (sqrtf(v) * root + eps);
@@ -102,14 +105,6 @@ __global__ void norm_kernel(const double* squares, int64_t n, double* norm) {
   if (threadIdx.x == 0) *norm = sqrt(total);
 }
 
-__global__ void clip_kernel(Chunked<train::GradientSpan<float>> c, const double* norm, double max_norm) {
-  const double factor = max_norm / (*norm + 1e-6);
-  if (!isfinite(*norm) || factor >= 1) return;
-  int64_t begin, end;
-  float* g = c.slots[find_slot(c, begin, end)].data;
-  for (int64_t i = begin + threadIdx.x; i < end; i += norm_threads) g[i] *= static_cast<float>(factor);
-}
-
 }  // namespace
 }  // namespace cuda
 
@@ -117,19 +112,18 @@ namespace train {
 
 template <>
 void adam_update<float>(CudaContext context, const std::vector<AdamSlot<float>>& slots, const AdamConstants& constants,
-                        const AdamStep* step) {
+                        const AdamStep* step, const Clip& clip) {
   for (const AdamSlot<float>& s : slots)
     check(cuda::aligned16(s.theta, s.exp_avg, s.exp_avg_sq, s.gradient), "adam",
           "a parameter's memory is not aligned to 16 bytes");
   cuda::for_chunked(slots, [&](const auto& chunked, int64_t, int blocks) {
     cuda::launch(context, "adam", cuda::adam_kernel, dim3(static_cast<unsigned>(blocks)), dim3(256), chunked, constants,
-                 step);
+                 step, clip);
   });
 }
 
 template <>
-void clip_norm<float>(CudaContext context, const std::vector<GradientSpan<float>>& spans, double max_norm,
-                      double* norm) {
+void gradient_norm<float>(CudaContext context, const std::vector<GradientSpan<float>>& spans, double* norm) {
   int64_t total = 0;
   cuda::for_chunked(spans, [&](const auto&, int64_t, int blocks) { total += blocks; });
   const Tensor squares = Tensor::empty(Shape{total}, DType::f64, {DeviceKind::cuda, context.index});
@@ -140,11 +134,6 @@ void clip_norm<float>(CudaContext context, const std::vector<GradientSpan<float>
   });
   cuda::launch(context, "gradient_norm", cuda::norm_kernel, dim3(1), dim3(cuda::norm_threads),
                static_cast<const double*>(sums), total, norm);
-  if (max_norm == 0) return;
-  cuda::for_chunked(spans, [&](const auto& chunked, int64_t, int blocks) {
-    cuda::launch(context, "gradient_clip", cuda::clip_kernel, dim3(static_cast<unsigned>(blocks)),
-                 dim3(cuda::norm_threads), chunked, static_cast<const double*>(norm), max_norm);
-  });
 }
 
 }  // namespace train

@@ -143,12 +143,12 @@ struct StepRunner {
     const double backward_pass = watch.seconds();
     const Tensor norm = [&] {
       const OpScope scope("clip", ScopeKind::phase);
-      return train::clip_gradients(task.store(), options.clip);
+      return train::gradient_norm(task.store());
     }();
     synchronize(device);
     const double clip = watch.seconds();
     const OpScope scope("optimizer", ScopeKind::phase);
-    adam.step();
+    adam.step(1, {norm, options.clip});
     task.store().clear_gradients();
     check_finite({loss.data(), norm}, step);
     const double end = watch.seconds();

@@ -29,26 +29,32 @@ struct AdamStep {
   double correction1, correction2;  // 1 - beta1^t and sqrt(1 - beta2^t)
 };
 
+// Gradients count as multiplied by min(1, most / (norm + 1e-6)), without a pass over memory of its own. `norm` lies in
+// the device's memory. Without it, with most 0, or when the norm is not finite they count as they are.
+struct Clip {
+  const double* norm = nullptr;
+  double most = 0;
+};
+
 // With rate = step.rate rate_scale: theta = theta (1 - rate decay) - rate / correction1 * m / (sqrt(v) / correction2 +
 // eps), after m and v took the gradient in; with decoupled false the decay is added to the gradient instead.
 template <class T>
 void adam_update(CpuContext, const std::vector<AdamSlot<T>>& slots, const AdamConstants& constants,
-                 const AdamStep* step);
+                 const AdamStep* step, const Clip& clip);
 template <class T>
 void adam_update(CudaContext, const std::vector<AdamSlot<T>>& slots, const AdamConstants& constants,
-                 const AdamStep* step);
+                 const AdamStep* step, const Clip& clip);
 
 template <class T>
 struct GradientSpan {
-  T* data;
+  const T* data;
   int64_t count;
 };
 
-// norm = L2 norm over all spans, in double; then scales them by max_norm / (norm + 1e-6) where that is below 1 and the
-// norm is finite. max_norm 0 scales nothing. `norm` is one element in the device's memory.
+// norm = L2 norm over all spans, in double. `norm` is one element in the device's memory.
 template <class T>
-void clip_norm(CpuContext, const std::vector<GradientSpan<T>>& spans, double max_norm, double* norm);
+void gradient_norm(CpuContext, const std::vector<GradientSpan<T>>& spans, double* norm);
 template <class T>
-void clip_norm(CudaContext, const std::vector<GradientSpan<T>>& spans, double max_norm, double* norm);
+void gradient_norm(CudaContext, const std::vector<GradientSpan<T>>& spans, double* norm);
 
 }  // namespace duet::train

@@ -34,7 +34,9 @@ void for_chunks(const std::vector<Chunk>& chunks, F&& f) {
 
 template <class T>
 void adam_update(CpuContext, const std::vector<AdamSlot<T>>& slots, const AdamConstants& constants,
-                 const AdamStep* step) {
+                 const AdamStep* step, const Clip& clip) {
+  const double wanted = clip.norm == nullptr || clip.most == 0 ? 1 : clip.most / (*clip.norm + 1e-6);
+  const T scale = static_cast<T>(wanted < 1 && std::isfinite(*clip.norm) ? wanted : 1.0);
   for_chunks(cut(slots), [&](size_t, Chunk chunk) {
     const AdamSlot<T>& slot = slots[chunk.tensor];
     // 1 - beta from the doubles: in float, 1 - 0.999f is off by 5e-5 of itself.
@@ -47,7 +49,7 @@ void adam_update(CpuContext, const std::vector<AdamSlot<T>>& slots, const AdamCo
     const T eps = static_cast<T>(constants.eps);
     T *theta = slot.theta, *m = slot.exp_avg, *v = slot.exp_avg_sq;
     for (int64_t i = chunk.begin; i < chunk.end; ++i) {
-      const T g = slot.gradient[i] + l2 * theta[i];
+      const T g = scale * slot.gradient[i] + l2 * theta[i];
       m[i] += rest1 * (g - m[i]);
       v[i] = b2 * v[i] + rest2 * g * g;
       theta[i] = theta[i] * shrink - step_size * m[i] / (std::sqrt(v[i]) * root + eps);
@@ -56,7 +58,7 @@ void adam_update(CpuContext, const std::vector<AdamSlot<T>>& slots, const AdamCo
 }
 
 template <class T>
-void clip_norm(CpuContext, const std::vector<GradientSpan<T>>& spans, double max_norm, double* norm) {
+void gradient_norm(CpuContext, const std::vector<GradientSpan<T>>& spans, double* norm) {
   const std::vector<Chunk> chunks = cut(spans);
   std::vector<double> squares(chunks.size());
   for_chunks(chunks, [&](size_t index, Chunk chunk) {
@@ -69,17 +71,12 @@ void clip_norm(CpuContext, const std::vector<GradientSpan<T>>& spans, double max
   double sum = 0;
   for (const double s : squares) sum += s;  // in chunk order, whatever the thread count
   *norm = std::sqrt(sum);
-  const double factor = max_norm / (*norm + 1e-6);
-  if (max_norm == 0 || !std::isfinite(*norm) || factor >= 1) return;
-  for_chunks(chunks, [&](size_t, Chunk chunk) {
-    T* g = spans[chunk.tensor].data;
-    for (int64_t i = chunk.begin; i < chunk.end; ++i) g[i] *= static_cast<T>(factor);
-  });
 }
 
-#define DUET_INSTANTIATE(T)                                                                                         \
-  template void adam_update<T>(CpuContext, const std::vector<AdamSlot<T>>&, const AdamConstants&, const AdamStep*); \
-  template void clip_norm<T>(CpuContext, const std::vector<GradientSpan<T>>&, double, double*);
+#define DUET_INSTANTIATE(T)                                                                                        \
+  template void adam_update<T>(CpuContext, const std::vector<AdamSlot<T>>&, const AdamConstants&, const AdamStep*, \
+                               const Clip&);                                                                       \
+  template void gradient_norm<T>(CpuContext, const std::vector<GradientSpan<T>>&, double*);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(double)
 

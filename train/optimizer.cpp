@@ -56,10 +56,11 @@ void Adam::check_gradients() const {
           " received no gradient; freeze it or use it in the loss");
 }
 
-void Adam::apply() {
+void Adam::apply(const Clipping& clipping) {
   const OpScope scope("adam", ScopeKind::update);
   check_gradients();
   const AdamConstants constants{config_.beta1, config_.beta2, config_.eps, config_.decoupled};
+  const Clip clip{clipping.norm.defined() ? clipping.norm.data<double>() : nullptr, clipping.max_norm};
   const auto* step = reinterpret_cast<const AdamStep*>(step_.data<double>());
   dispatch("adam", slots_[0].exp_avg, [&]<class T>(auto context, Type<T>) {
     if constexpr (std::is_same_v<T, bf16>) {
@@ -72,41 +73,37 @@ void Adam::apply() {
         slots.push_back({theta.data<T>(), s.exp_avg.data<T>(), s.exp_avg_sq.data<T>(), gradient.data<T>(),
                          s.exp_avg.numel(), s.group.learning_rate_scale, s.group.decay ? config_.weight_decay : 0});
       }
-      adam_update<T>(context, slots, constants, step);
+      adam_update<T>(context, slots, constants, step, clip);
     }
   });
 }
 
-void Adam::step(double schedule) {
+void Adam::step(double schedule, const Clipping& clipping) {
   check_gradients();  // before anything changes
   advance(schedule);
-  apply();
+  apply(clipping);
 }
 
-Tensor clip_gradients(models::ParamStore& store, double max_norm) {
-  const OpScope scope("clip_gradients", ScopeKind::update);
+Tensor gradient_norm(const models::ParamStore& store) {
+  const OpScope scope("gradient_norm", ScopeKind::update);
   std::vector<Tensor> gradients;
   for (const models::Parameter& p : store.parameters())
     if (p.value.requires_grad() && p.value.gradient().defined()) {
       gradients.push_back(p.value.gradient());
-      OpScope::touches(gradients.back());  // read, if nothing else: most steps clip nothing
+      OpScope::touches(gradients.back());
     }
   if (gradients.empty()) return Tensor::zeros({}, DType::f64);
   const Tensor norm = Tensor::empty({}, DType::f64, gradients[0].device());
-  dispatch("clip", gradients[0], [&]<class T>(auto context, Type<T>) {
+  dispatch("gradient_norm", gradients[0], [&]<class T>(auto context, Type<T>) {
     if constexpr (std::is_same_v<T, bf16>) {
-      fail("clip", "gradients must be float32 or float64, got ", gradients[0]);
+      fail("gradient_norm", "gradients must be float32 or float64, got ", gradients[0]);
     } else {
       std::vector<GradientSpan<T>> spans;
       for (const Tensor& g : gradients) spans.push_back({g.data<T>(), g.numel()});
-      clip_norm<T>(context, spans, max_norm, norm.data<double>());
+      gradient_norm<T>(context, spans, norm.data<double>());
     }
   });
   return norm;
-}
-
-double clip_gradient_norm(models::ParamStore& store, double max_norm) {
-  return clip_gradients(store, max_norm).item();
 }
 
 }  // namespace duet::train

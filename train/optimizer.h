@@ -22,6 +22,13 @@ struct ParameterGroup {
   bool decay = true;
 };
 
+// What an update does to gradients before it uses them: scales them by min(1, max_norm / (norm + 1e-6)), as PyTorch's
+// clip_grad_norm_ does. max_norm 0 leaves them alone, and so does a norm that is not finite: the caller decides.
+struct Clipping {
+  Tensor norm;  // from gradient_norm
+  double max_norm = 0;
+};
+
 // Adam over all trainable parameters of a store in one fused pass. Update, with t from 1 and bias corrections in
 // double:
 //   m = b1 m + (1 - b1) g,  v = b2 v + (1 - b2) g^2,
@@ -34,10 +41,10 @@ class Adam {
 
   // One update with the learning rate multiplied by `schedule`. Throws Error naming a trainable parameter without
   // gradient.
-  void step(double schedule = 1);
+  void step(double schedule = 1, const Clipping& clipping = {});
   // The two halves of a step, for one that a device graph repeats: the numbers that change, then the update itself.
   void advance(double schedule);
-  void apply();
+  void apply(const Clipping& clipping = {});
 
   int64_t steps() const { return steps_; }
   const AdamConfig& config() const { return config_; }
@@ -62,10 +69,7 @@ class Adam {
 // The usual rule: no decay below rank 2.
 ParameterGroup default_group(const models::Parameter& parameter);
 
-// L2 norm over all gradients; scales them by min(1, max_norm / (norm + 1e-6)) unless max_norm is 0. Returns the norm
-// before scaling. A norm that is not finite leaves the gradients alone: the caller decides.
-double clip_gradient_norm(models::ParamStore& store, double max_norm);
-// The same without waiting for the device: the norm is a float64 scalar there.
-Tensor clip_gradients(models::ParamStore& store, double max_norm);
+// L2 norm over all gradients: a float64 scalar where they are, 0 if there are none.
+Tensor gradient_norm(const models::ParamStore& store);
 
 }  // namespace duet::train

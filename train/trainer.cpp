@@ -273,10 +273,10 @@ std::optional<double> Run::step(Loader& loader, bool last) {
     }
     {
       const OpScope clip("clip", ScopeKind::phase);
-      norm = clip_gradients(task_.store(), options_.clip);
+      norm = gradient_norm(task_.store());
     }
     const OpScope optimizer("optimizer", ScopeKind::phase);
-    adam_.step(schedule_.at(result_.steps));
+    adam_.step(schedule_.at(result_.steps), {norm, options_.clip});
   }
   // While a GPU works, the next batch is decoded and sent. Only then is it waited for. Parameters that a bad gradient
   // spoiled are not saved: the checks end the run.

@@ -33,11 +33,11 @@ StepOutcome TrainingStep::work(const Batch& batch, RandomKey key, bool apply_onl
   }
   const Tensor norm = [&] {
     const OpScope scope("clip", ScopeKind::phase);
-    return clip_gradients(task_.store(), settings_.clip);
+    return gradient_norm(task_.store());
   }();
   const OpScope scope("optimizer", ScopeKind::phase);
   if (!apply_only) adam_.advance(schedule);
-  adam_.apply();
+  adam_.apply({norm, settings_.clip});
   task_.store().clear_gradients();
   return {loss.data(), norm};
 }

@@ -74,8 +74,8 @@ TEST(DeviceAdam, UpdatesAsTheCpuDoes) {
     const Parameters on_cpu(Device{}), there(device());
     const AdamConstants constants{0.9, 0.99, 1e-8, decoupled};
     const AdamStep step{0.01, 1 - std::pow(0.9, 3), std::sqrt(1 - std::pow(0.99, 3))};
-    adam_update<float>(CpuContext{}, on_cpu.slots(), constants, &step);
-    adam_update<float>(here, there.slots(), constants, pointer(on_device(step)));
+    adam_update<float>(CpuContext{}, on_cpu.slots(), constants, &step, {});
+    adam_update<float>(here, there.slots(), constants, pointer(on_device(step)), {});
     expect_same(there.theta, on_cpu.theta, 1e-5);
     expect_same(there.exp_avg, on_cpu.exp_avg, 1e-6);
     expect_same(there.exp_avg_sq, on_cpu.exp_avg_sq, 1e-5);
@@ -89,7 +89,7 @@ TEST(DeviceAdam, EpsIsAddedAfterTheCorrection) {
   const Tensor theta = one(0), m = one(0), v = one(0), g = one(1e-6);
   const AdamStep step{1, 1 - 0.9, std::sqrt(1 - 0.999)};
   adam_update<float>(here, {{theta.data<float>(), m.data<float>(), v.data<float>(), g.data<float>(), 4, 1.0, 0.0}},
-                     {0.9, 0.999, 1e-6, true}, pointer(on_device(step)));
+                     {0.9, 0.999, 1e-6, true}, pointer(on_device(step)), {});
   EXPECT_NEAR(theta.at(3), -0.5, 1e-4);  // g / (g + eps)
 }
 
@@ -99,7 +99,7 @@ TEST(DeviceAdam, RestsAreRoundedOnce) {
   const Tensor theta = one(0), m = one(0), v = one(0), g = one(1);
   const AdamStep step{1, 1 - 0.9, std::sqrt(1 - 0.999)};
   adam_update<float>(here, {{theta.data<float>(), m.data<float>(), v.data<float>(), g.data<float>(), 4, 1.0, 0.0}},
-                     {0.9, 0.999, 1e-8, true}, pointer(on_device(step)));
+                     {0.9, 0.999, 1e-8, true}, pointer(on_device(step)), {});
   EXPECT_FLOAT_EQ(static_cast<float>(m.at(0)), 0.1f);
   EXPECT_FLOAT_EQ(static_cast<float>(v.at(3)), 0.001f);
 }
@@ -108,32 +108,45 @@ TEST(DeviceAdam, RefusesMisalignedMemory) {
   const Tensor x = Tensor::zeros({8}, DType::f32, device());
   float* p = x.data<float>();
   EXPECT_CONTAINS(message_of([&] {
-                    adam_update<float>(here, {{p, p, p, p + 1, 4, 1.0, 0.0}}, {0.9, 0.99, 1e-8, true}, nullptr);
+                    adam_update<float>(here, {{p, p, p, p + 1, 4, 1.0, 0.0}}, {0.9, 0.99, 1e-8, true}, nullptr, {});
                   }),
                   "not aligned to 16 bytes");
 }
 
-TEST(DeviceClip, ScalesAsTheCpuDoes) {
+// Small norms are not enlarged, 0 means no clipping, and a norm that is not finite changes nothing.
+TEST(DeviceAdam, ClipsAsTheCpuDoes) {
   for (const double max_norm : {0.0, 1.0, 1e6}) {
-    const Parameters on_cpu(Device{}), there(device());
-    double want = 0;
-    clip_norm<float>(CpuContext{}, on_cpu.spans(), max_norm, &want);
-    const Tensor norm = Tensor::zeros({}, DType::f64, device());
-    clip_norm<float>(here, there.spans(), max_norm, norm.data<double>());
-    EXPECT_NEAR(norm.item(), want, 1e-9 * want);
-    expect_same(there.gradient, on_cpu.gradient, 1e-7);
+    for (const double norm : {0.5, 50.0, std::numeric_limits<double>::infinity(), std::nan("")}) {
+      const Parameters on_cpu(Device{}), there(device());
+      const AdamConstants constants{0.9, 0.99, 1e-8, false};
+      const AdamStep step{0.01, 1 - 0.9, std::sqrt(1 - 0.99)};
+      adam_update<float>(CpuContext{}, on_cpu.slots(), constants, &step, {&norm, max_norm});
+      const Tensor norm_there = Tensor::full({}, DType::f64, norm, device());
+      adam_update<float>(here, there.slots(), constants, pointer(on_device(step)),
+                         {norm_there.data<double>(), max_norm});
+      expect_same(there.exp_avg, on_cpu.exp_avg, 1e-6);
+      expect_same(there.theta, on_cpu.theta, 1e-5);
+      expect_same(there.gradient, on_cpu.gradient, 0);
+    }
   }
 }
 
-TEST(DeviceClip, ANormThatIsNotFiniteLeavesGradientsAlone) {
+TEST(DeviceClip, NormIsThatOfTheCpu) {
+  const Parameters on_cpu(Device{}), there(device());
+  double want = 0;
+  gradient_norm<float>(CpuContext{}, on_cpu.spans(), &want);
+  const Tensor norm = Tensor::zeros({}, DType::f64, device());
+  gradient_norm<float>(here, there.spans(), norm.data<double>());
+  EXPECT_NEAR(norm.item(), want, 1e-9 * want);
+  gradient_norm<float>(here, {}, norm.data<double>());
+  EXPECT_EQ(norm.item(), 0);
+}
+
+TEST(DeviceClip, NormOfInfinityIsInfinite) {
   const Tensor g = Tensor::full({5}, DType::f32, 3, device()), norm = Tensor::zeros({}, DType::f64, device());
   g.rows_view(2, 3).fill(std::numeric_limits<double>::infinity());
-  clip_norm<float>(here, {{g.data<float>(), 5}}, 1.0, norm.data<double>());
+  gradient_norm<float>(here, {{g.data<float>(), 5}}, norm.data<double>());
   EXPECT_TRUE(std::isinf(norm.item()));
-  EXPECT_EQ(g.at(0), 3);
-  const Tensor none = Tensor::zeros({}, DType::f64, device());
-  clip_norm<float>(here, {}, 1.0, none.data<double>());
-  EXPECT_EQ(none.item(), 0);
 }
 
 // Large squares must not hide small ones: the sum is in double.
@@ -141,7 +154,7 @@ TEST(DeviceClip, NormIsSummedInDouble) {
   std::vector<float> values(40000, 1.0f);
   for (size_t i = 0; i < 256; ++i) values[i] = 8192;
   const Tensor g = Tensor::from({40000}, values).to(device()), norm = Tensor::zeros({}, DType::f64, device());
-  clip_norm<float>(here, {{g.data<float>(), 40000}}, 0, norm.data<double>());
+  gradient_norm<float>(here, {{g.data<float>(), 40000}}, norm.data<double>());
   EXPECT_NEAR(norm.item() * norm.item(), 256 * 0x1p26 + 39744, 1);
 }
 

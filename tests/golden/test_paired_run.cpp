@@ -56,8 +56,7 @@ void compare_losses(DType dtype, double tolerance) {
     const double value = loss.data().item();
     EXPECT_NEAR(value, expected.at(step), tolerance * expected.at(step)) << "step " << step;
     backward(loss);
-    train::clip_gradient_norm(store, s.at("clip"));
-    adam.step(schedule.at(step));
+    adam.step(schedule.at(step), {train::gradient_norm(store), s.at("clip")});
   }
 }
 

@@ -207,7 +207,7 @@ TEST(BenchStep, ProfilesOps) {
   EXPECT_NEAR(share, 1, 1e-9);
   EXPECT_NEAR(flop / r["gflop_per_step"].get<double>(), 1, 0.02);
   for (const char* pass : {"linear forward", "linear backward", "attention backward", "adam update",
-                           "clip_gradients update", "outside ops backward", "accumulate backward"})
+                           "gradient_norm update", "outside ops backward", "accumulate backward"})
     EXPECT_TRUE(passes.contains(pass)) << pass;
   const std::string table = step_table(r);
   EXPECT_NE(table.find("% peak"), std::string::npos) << table;

@@ -158,43 +158,53 @@ TEST(Adam, GoesOnFromSavedStateToTheBit) {
   for (int64_t i = 0; i < 3; ++i) EXPECT_EQ(whole.at("w").data().at(i), halves.at("w").data().at(i));
 }
 
-TEST(ClipGradientNorm, ScalesDownToTheMaximum) {
+// The gradients as an update with clipping takes them: without momentum they are its first moment.
+std::vector<double> clipped(ParamStore& store, double max_norm) {
+  Adam adam(store, {.beta1 = 0});
+  adam.step(1, {gradient_norm(store), max_norm});
+  std::vector<double> result;
+  for (const auto& [name, tensor] : adam.state())
+    if (name.starts_with("exp_avg."))
+      for (int64_t i = 0; i < tensor.numel(); ++i) result.push_back(tensor.at(i));
+  return result;
+}
+
+TEST(Clipping, ScalesDownToTheMaximum) {
   for (const DType dtype : {DType::f32, DType::f64}) {
     ParamStore store(0, dtype);
     store.create("a", {2}, Init::constant(0));
     store.create("b", {1}, Init::constant(0));
-    store.create("unused", {1}, Init::constant(0));
     set_gradient(store, "a", {3, 4});
     set_gradient(store, "b", {12});
-    EXPECT_NEAR(clip_gradient_norm(store, 1), 13, 1e-12);
+    EXPECT_NEAR(gradient_norm(store).item(), 13, 1e-12);
     const double coefficient = 0.0769230710;
-    EXPECT_NEAR(store.at("a").gradient().at(0), 3 * coefficient, 1e-7);
-    EXPECT_NEAR(store.at("a").gradient().at(1), 4 * coefficient, 1e-7);
-    EXPECT_NEAR(store.at("b").gradient().at(0), 12 * coefficient, 1e-6);
+    const std::vector<double> got = clipped(store, 1);
+    EXPECT_NEAR(got[0], 3 * coefficient, 1e-7);
+    EXPECT_NEAR(got[1], 4 * coefficient, 1e-7);
+    EXPECT_NEAR(got[2], 12 * coefficient, 1e-6);
+    EXPECT_EQ(store.at("a").gradient().at(0), 3);  // the gradients themselves stay
   }
 }
 
-TEST(ClipGradientNorm, LeavesSmallOffAndNonFiniteAlone) {
+TEST(Clipping, LeavesSmallOffAndNonFiniteAlone) {
   ParamStore store(0);
   store.create("a", {2}, Init::constant(0));
-  EXPECT_EQ(clip_gradient_norm(store, 1), 0);  // no gradients at all
+  EXPECT_EQ(gradient_norm(store).item(), 0);  // no gradients at all
   set_gradient(store, "a", {3, 4});
-  EXPECT_EQ(clip_gradient_norm(store, 100), 5);
-  EXPECT_EQ(store.at("a").gradient().at(0), 3);
-  EXPECT_EQ(clip_gradient_norm(store, 0), 5);  // off
-  EXPECT_EQ(store.at("a").gradient().at(1), 4);
+  for (const double max_norm : {100.0, 0.0}) EXPECT_EQ(clipped(store, max_norm), (std::vector<double>{3, 4}));
   set_gradient(store, "a", {3, std::nan("")});
-  EXPECT_TRUE(std::isnan(clip_gradient_norm(store, 1)));
-  EXPECT_EQ(store.at("a").gradient().at(0), 3);
+  EXPECT_TRUE(std::isnan(gradient_norm(store).item()));
+  EXPECT_EQ(clipped(store, 1)[0], 3);
+  set_gradient(store, "a", {3, INFINITY});
+  EXPECT_EQ(clipped(store, 1)[0], 3);
 }
 
 // Many chunks, and squares that overflow float.
-TEST(ClipGradientNorm, SumsLargeTensorsInDouble) {
+TEST(Clipping, SumsLargeTensorsInDouble) {
   ParamStore store(0);
   store.create("a", {100'000}, Init::constant(0));
   set_gradient(store, "a", std::vector<double>(100'000, 1e25));
-  EXPECT_NEAR(clip_gradient_norm(store, 1) / (1e25 * std::sqrt(100'000.0)), 1, 1e-6);
-  EXPECT_NEAR(clip_gradient_norm(store, 0), 1, 1e-5);
+  EXPECT_NEAR(gradient_norm(store).item() / (1e25 * std::sqrt(100'000.0)), 1, 1e-6);
 }
 
 }  // namespace
