@@ -11,15 +11,14 @@
 namespace duet {
 
 bool GradientSink::needs(size_t i) const {
-  return node_.inputs.at(i).defined() && node_.inputs[i].requires_grad();
+  return node_.inputs.at(i).needed();
 }
 
 void GradientSink::add(size_t i, Tensor gradient) {
   if (!needs(i)) return;
-  const Tensor& input = node_.inputs[i].data();
-  check(gradient.defined() && gradient.shape() == input.shape() && gradient.dtype() == input.dtype() &&
-            gradient.device() == input.device(),
-        node_.op, "backward produced ", gradient, " for input ", i, " which is ", input);
+  const Edge& input = node_.inputs[i];
+  check(input.fits(gradient), node_.op, "backward produced ", gradient, " for input ", i, " which is ", input.shape,
+        ' ', input.dtype, " on ", input.device);
   accumulate(slots_[i], std::move(gradient));
 }
 
@@ -40,18 +39,13 @@ struct Engine {
   std::vector<std::shared_ptr<Node>> ready;
   bool into_leaves = true;
 
-  static const std::shared_ptr<Node>& node_of(const Variable& v) { return v.state_->node; }
-
   // Counts, for every node and leaf reachable from the roots, how many uses will contribute.
   void count(const std::vector<Variable>& roots) {
     std::vector<Node*> stack;
-    const auto visit = [&](const Variable& v) {
-      if (!v.defined() || !v.requires_grad()) return;
-      if (v.is_leaf()) {
-        ++leaves[v.id()].waiting;
-        return;
-      }
-      Node* node = node_of(v).get();
+    const auto visit = [&](const Edge& edge) {
+      if (edge.leaf) ++leaves[edge.leaf.get()].waiting;
+      Node* node = edge.node.get();
+      if (node == nullptr) return;
       const bool first = pending.find(node) == pending.end();
       Pending& p = pending[node];
       ++p.waiting;
@@ -61,42 +55,41 @@ struct Engine {
       p.output_gradients.resize(node->output_count);
       stack.push_back(node);
     };
-    for (const Variable& root : roots) visit(root);
+    for (const Variable& root : roots) visit(Edge(root));
     while (!stack.empty()) {
       Node* node = stack.back();
       stack.pop_back();
-      for (const Variable& input : node->inputs) visit(input);
+      for (const Edge& input : node->inputs) visit(input);
     }
   }
 
-  // One consumer of `v` has delivered its contribution (possibly none).
-  void deliver(const Variable& v, Tensor gradient) {
-    if (!v.defined() || !v.requires_grad()) return;
-    if (v.is_leaf()) {
-      Leaf& leaf = leaves.at(v.id());
+  // One consumer of what the edge leads to has delivered its contribution (possibly none).
+  void deliver(const Edge& edge, Tensor gradient) {
+    if (edge.leaf) {
+      Leaf& leaf = leaves.at(edge.leaf.get());
       if (gradient.defined()) accumulate(leaf.gradient, std::move(gradient));
-      if (--leaf.waiting == 0 && into_leaves) finish(v, leaf);
-      return;
+      if (--leaf.waiting == 0 && into_leaves) finish(edge.leaf, leaf);
     }
-    const auto& node = node_of(v);
-    Pending& p = pending.at(node.get());
-    if (gradient.defined()) accumulate(p.output_gradients[v.state_->output], std::move(gradient));
-    if (--p.waiting == 0) ready.push_back(node);
+    if (!edge.node) return;
+    Pending& p = pending.at(edge.node.get());
+    if (gradient.defined()) accumulate(p.output_gradients[edge.output], std::move(gradient));
+    if (--p.waiting == 0) ready.push_back(edge.node);
   }
 
-  static void finish(const Variable& v, Leaf& leaf) {
+  static void finish(const std::shared_ptr<Variable::State>& state, Leaf& leaf) {
     if (!leaf.gradient.defined()) return;
-    // A leaf owns its gradient: clipping scales it in place, so it must not share memory with another's.
+    // A leaf owns its gradient: whoever changes it in place must not change another's.
     if (!leaf.gradient.unique()) leaf.gradient = leaf.gradient.clone();
-    accumulate(v.state_->gradient, std::move(leaf.gradient));
-    Variable handle = v;
-    for (const GradientHook& hook : v.state_->hooks) hook(handle);
+    accumulate(state->gradient, std::move(leaf.gradient));
+    Variable handle;
+    handle.state_ = state;
+    for (const GradientHook& hook : state->hooks) hook(handle);
   }
 
   void run(const std::vector<Variable>& roots, const std::vector<Tensor>& seeds) {
     const NoGrad no_grad;
     count(roots);
-    for (size_t i = 0; i < roots.size(); ++i) deliver(roots[i], seeds[i]);
+    for (size_t i = 0; i < roots.size(); ++i) deliver(Edge(roots[i]), seeds[i]);
     while (!ready.empty()) {
       const std::shared_ptr<Node> node = std::move(ready.back());
       ready.pop_back();
@@ -112,7 +105,7 @@ struct Engine {
       }
       node->backward = nullptr;
       p.output_gradients.clear();
-      const std::vector<Variable> inputs = std::move(node->inputs);
+      const std::vector<Edge> inputs = std::move(node->inputs);
       node->inputs.clear();
       for (size_t i = 0; i < inputs.size(); ++i) deliver(inputs[i], std::move(slots[i]));
     }

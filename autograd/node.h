@@ -8,6 +8,26 @@
 
 namespace duet {
 
+struct Node;
+
+// Where the gradient of an op's input goes. Not the input itself: its data would live as long as the graph, while many
+// backward passes need none of it, and those that do have it among their captures.
+struct Edge {
+  Edge() = default;
+  explicit Edge(const Variable& input);
+
+  bool needed() const { return node != nullptr || leaf != nullptr; }
+  bool fits(const Tensor& gradient) const;
+
+  std::shared_ptr<Node> node;  // computed by this node
+  size_t output = 0;           // as which of its outputs
+  std::shared_ptr<Variable::State> leaf;
+  // What the input was like, and so what its gradient must be like.
+  Shape shape;
+  DType dtype = DType::f32;
+  Device device;
+};
+
 // One executed op: its inputs and how to run it backwards.
 struct Node {
   Node() = default;
@@ -16,7 +36,7 @@ struct Node {
   Node& operator=(const Node&) = delete;
 
   const char* op = "";
-  std::vector<Variable> inputs;
+  std::vector<Edge> inputs;
   MultiBackwardFunction backward;  // emptied once run, which frees the saved activations
   size_t output_count = 1;
 };

@@ -45,9 +45,8 @@ Node::~Node() {
   std::vector<std::shared_ptr<Node>> doomed;
   const auto take_apart = [&](Node& node) {
     node.backward = nullptr;  // its captures may hold the inputs as well
-    for (Variable& input : node.inputs)
-      if (input.state_ && input.state_.use_count() == 1 && input.state_->node)
-        doomed.push_back(std::move(input.state_->node));
+    for (Edge& input : node.inputs)
+      if (input.node) doomed.push_back(std::move(input.node));
     node.inputs.clear();
   };
   take_apart(*this);
@@ -56,6 +55,22 @@ Node::~Node() {
     doomed.pop_back();
     if (node.use_count() == 1) take_apart(*node);
   }
+}
+
+Edge::Edge(const Variable& input) {
+  if (!input.requires_grad()) return;
+  if (input.is_leaf())
+    leaf = input.state_;
+  else
+    node = input.state_->node;
+  output = input.state_->output;
+  shape = input.shape();
+  dtype = input.dtype();
+  device = input.data().device();
+}
+
+bool Edge::fits(const Tensor& gradient) const {
+  return gradient.defined() && gradient.shape() == shape && gradient.dtype() == dtype && gradient.device() == device;
 }
 
 Variable::Variable(Tensor data, bool requires_grad) : state_(std::make_shared<State>()) {
@@ -77,7 +92,8 @@ std::vector<Variable> Variable::from_op(const char* op, std::vector<Tensor> ys, 
   if (!any_requires_grad(inputs)) return results;
   auto node = std::make_shared<Node>();
   node->op = op;
-  node->inputs = std::move(inputs);
+  node->inputs.reserve(inputs.size());
+  for (const Variable& input : inputs) node->inputs.emplace_back(input);
   node->backward = std::move(backward);
   node->output_count = results.size();
   for (size_t i = 0; i < results.size(); ++i) {

@@ -60,8 +60,8 @@ class Variable {
   const void* id() const { return state_.get(); }
 
  private:
+  friend struct Edge;
   friend struct Engine;
-  friend struct Node;
   struct State;
   std::shared_ptr<State> state_;
 };
