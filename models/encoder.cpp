@@ -92,8 +92,9 @@ Variable EncoderLayer::attend(const Variable& x, const Padding& padding, const R
 }
 
 Variable EncoderLayer::feed_forward(const Variable& x, const Padding& padding, const Run& run) const {
-  return ops::dropout(output_(intermediate_(x, config_.activation())), run.dropout(config_.hidden_dropout_prob),
-                      run.random.child("output"), padding.packing.rows);
+  return ops::dropout(ops::feed_forward(x, intermediate_.weight, intermediate_.bias, config_.activation(),
+                                        output_.weight, output_.bias),
+                      run.dropout(config_.hidden_dropout_prob), run.random.child("output"), padding.packing.rows);
 }
 
 Variable EncoderLayer::operator()(const Variable& x, const Padding& padding, const Run& run) const {

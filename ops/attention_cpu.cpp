@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <ranges>
 
 #include "duet/core/dispatch.h"
 #include "duet/core/parallel.h"
@@ -71,13 +70,18 @@ struct Head {
 // Calls f(begin, end) in parallel for ranges of (sample, head) pairs that have about as many rows each.
 template <class F>
 void for_heads(const AttentionShape& s, F&& f) {
-  const auto all = std::views::iota(int64_t{0}, s.batch * s.heads);
   const auto first_at = [&](int64_t place) {
     const auto before = [&](int64_t index) {
       const int64_t row = s.row(index / s.heads);
       return row * s.heads + index % s.heads * (s.row(index / s.heads + 1) - row) < place;
     };
-    return std::ranges::partition_point(all, before) - all.begin();
+    int64_t low = 0, high = s.batch * s.heads;
+    while (low < high)
+      if (const int64_t middle = (low + high) / 2; before(middle))
+        low = middle + 1;
+      else
+        high = middle;
+    return low;
   };
   parallel_for(s.row(s.batch) * s.heads, s.tokens,
                [&](int64_t begin, int64_t end) { f(first_at(begin), first_at(end)); });

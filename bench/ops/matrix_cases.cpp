@@ -20,6 +20,16 @@ Case linear(const std::string& model, const char* layer, int64_t rows, int64_t i
           }};
 }
 
+Case feed_forward(const Model& m) {
+  return {"feed_forward", label(m.name, "", {m.rows(), m.width, 4 * m.width}), [=](DType dtype) {
+            const int64_t c = m.width;
+            const Variable x = random({m.rows(), c}, dtype);
+            const Variable w1 = parameter({4 * c, c}, dtype), b1 = parameter({4 * c}, dtype);
+            const Variable w2 = parameter({c, 4 * c}, dtype), b2 = parameter({c}, dtype);
+            return [=] { return ops::feed_forward(x, w1, b1, ops::Activation::gelu, w2, b2); };
+          }};
+}
+
 // What attention is made of.
 Case scores(const Model& m) {
   const int64_t batch = m.batch * m.heads, head_size = m.width / m.heads;
@@ -83,8 +93,7 @@ Case recompute_mlp(const Model& m) {
             const Variable w1 = parameter({4 * c, c}, dtype), b1 = parameter({4 * c}, dtype);
             const Variable w2 = parameter({c, 4 * c}, dtype), b2 = parameter({c}, dtype);
             const auto mlp = [=](const std::vector<Variable>& in) {
-              const Variable h = ops::linear(ops::layer_norm(in[0], w, b, 1e-6), w1, b1, ops::Activation::gelu);
-              return ops::linear(h, w2, b2);
+              return ops::feed_forward(ops::layer_norm(in[0], w, b, 1e-6), w1, b1, ops::Activation::gelu, w2, b2);
             };
             return [=] { return recompute(mlp, {x}); };
           }};
@@ -101,6 +110,7 @@ void add_matrix_cases(std::vector<Case>& cases) {
     cases.push_back(linear(m.name, "output", m.rows(), c, c));
     cases.push_back(linear(m.name, "mlp_in_gelu", m.rows(), c, 4 * c, ops::Activation::gelu));
     cases.push_back(linear(m.name, "mlp_out", m.rows(), 4 * c, c));
+    cases.push_back(feed_forward(m));
     cases.push_back(scores(m));
     cases.push_back(attention(m, 0));
   }

@@ -55,6 +55,8 @@ std::vector<Edge> edges() {
     result.push_back({row, elements});
   for (const char* row : {"linear", "linear_gelu", "linear_gelu_tanh", "linear_no_bias"})
     result.push_back({row, {{8, 8}, {300, 8, 16}, {9, 24, 8}, {700, 3, 36}}});
+  for (const char* row : {"feed_forward", "feed_forward_gelu", "feed_forward_gelu_tanh", "feed_forward_gelu_no_bias"})
+    result.push_back({row, {{8, 8, 8}, {300, 8, 16, 8}, {9, 24, 8, 3}, {70, 3, 36, 5}}});
   for (const char* row : {"matmul_nn", "matmul_tt"}) result.push_back({row, {{5, 8, 16, 24}, {64, 8, 8}}});
   result.push_back({"patch_embedding", {{3, 3, 2, 3, 4, 24}, {2, 1, 3, 2, 2, 40}}});
   result.push_back({"embedding_int64", {{1500, 8, 1600}, {2, 5, 3000}, {3, 130, 9}}});

@@ -56,7 +56,7 @@ struct OpCase {
 const std::vector<OpCase>& op_cases();
 
 // The rows by file.
-std::vector<OpCase> matrix_cases();       // linear, matmul, attention, patch_embedding
+std::vector<OpCase> matrix_cases();       // linear, feed_forward, matmul, attention, patch_embedding
 std::vector<OpCase> row_cases();          // softmax, norms, reductions, cross_entropy
 std::vector<OpCase> elementwise_cases();  // gelu, tanh, exp, dropout, arithmetic, cast
 std::vector<OpCase> layout_cases();       // embedding, gather_rows, scatter_rows, concat, slice, reshape

@@ -58,6 +58,56 @@ OpCase linear_case(const std::string& variant, bool bias, Activation activation)
   return row;
 }
 
+// Sizes: leading dimensions of x, then input, hidden and output width.
+OpCase feed_forward_case(const std::string& variant, bool bias, Activation activation) {
+  OpCase row{.op = "feed_forward", .variant = variant};
+  row.sizes = {{2, 3, 4, 7, 5}, {1, 1, 1},    {1, 1, 1, 1}, {3, 17, 33, 9}, {0, 2, 3, 4},
+               {2, 0, 3, 4},    {2, 3, 0, 4}, {2, 3, 4, 0}, {16, 7, 3},     {5, 8, 24, 8}};
+  row.large = {3, 67, 30, 130, 57};
+  row.make = [bias](const Sizes& s, Random& random) {
+    const int64_t out = s.back(), hidden = s[s.size() - 2], in = s[s.size() - 3];
+    OpInputs inputs{{random_normal(shape_of({s.begin(), s.end() - 2}), random),
+                     random_normal({hidden, in}, random, 0.5), random_normal({out, hidden}, random, 0.5)}};
+    inputs.parameters = {1, 2};
+    if (bias) {
+      for (const int64_t width : {hidden, out}) inputs.trainable.push_back(random_normal({width}, random));
+      inputs.parameters = {1, 2, 3, 4};
+    }
+    return inputs;
+  };
+  row.run = [bias, activation](const std::vector<Variable>& x, const OpInputs&) {
+    return std::vector{feed_forward(x[0], x[1], bias ? x[3] : Variable(), activation, x[2], bias ? x[4] : Variable())};
+  };
+  row.reference = [bias, activation](const OpInputs& in) {
+    const auto x = rows64(in.trainable[0]), w1 = rows64(in.trainable[1]), w2 = rows64(in.trainable[2]);
+    const int64_t hidden = in.trainable[1].dim(0), out = in.trainable[2].dim(0);
+    Shape shape = in.trainable[0].shape();
+    shape.set(-1, out);
+    const Tensor y = zeros64(shape);
+    std::vector<double> h(static_cast<size_t>(hidden));
+    for (int64_t i = 0; i < x.count; ++i) {
+      for (int64_t j = 0; j < hidden; ++j) {
+        double z = bias ? in.trainable[3].at(j) : 0;
+        for (int64_t k = 0; k < x.width; ++k) z += x.row(i)[k] * w1.row(j)[k];
+        h[static_cast<size_t>(j)] = activate(activation, z);
+      }
+      for (int64_t o = 0; o < out; ++o) {
+        double value = bias ? in.trainable[4].at(o) : 0;
+        for (int64_t j = 0; j < hidden; ++j) value += h[static_cast<size_t>(j)] * w2.row(o)[j];
+        y.data<double>()[i * out + o] = value;
+      }
+    }
+    return std::vector{y};
+  };
+  row.mistake = [] {
+    const auto zeros = [](const Shape& shape) { return Variable(Tensor::zeros(shape, DType::f32)); };
+    feed_forward(zeros({2, 3}), zeros({4, 3}), {}, Activation::gelu, zeros({3, 5}), {});
+  };
+  row.message = {"inner sizes differ", "(2, 4) float32", "(3, 5) float32"};
+  row.any_thread_count = false;
+  return row;
+}
+
 // Sizes: leading dimensions, then m, k, n.
 OpCase matmul_case(bool ta, bool tb) {
   OpCase row{.op = "matmul", .variant = std::string(ta ? "t" : "n") + (tb ? "t" : "n")};
@@ -248,6 +298,10 @@ std::vector<OpCase> matrix_cases() {
           linear_case("gelu", true, Activation::gelu),
           linear_case("gelu_tanh", true, Activation::gelu_tanh),
           linear_case("gelu_no_bias", false, Activation::gelu),
+          feed_forward_case("", true, Activation::none),
+          feed_forward_case("gelu", true, Activation::gelu),
+          feed_forward_case("gelu_tanh", true, Activation::gelu_tanh),
+          feed_forward_case("gelu_no_bias", false, Activation::gelu),
           matmul_case(false, false),
           matmul_case(false, true),
           matmul_case(true, false),

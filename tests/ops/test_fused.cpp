@@ -67,6 +67,13 @@ TEST_F(FusedTest, LinearWithGelu) {
         {normal({7, 19}), normal({33, 19}), normal({33})});
 }
 
+TEST_F(FusedTest, FeedForward) {
+  for (const Activation activation : {Activation::none, Activation::gelu, Activation::gelu_tanh})
+    expect_same([=](const auto& x) { return std::vector{feed_forward(x[0], x[1], x[2], activation, x[3], x[4])}; },
+                [=](const auto& x) { return std::vector{linear(linear(x[0], x[1], x[2], activation), x[3], x[4])}; },
+                {normal({7, 19}), normal({33, 19}), normal({33}), normal({5, 33}), normal({5})});
+}
+
 TEST_F(FusedTest, AddLayerNorm) {
   expect_same(
       [](const auto& x) {

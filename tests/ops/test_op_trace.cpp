@@ -96,6 +96,19 @@ TEST(OpWork, LinearCountsTheProductsThatItComputes) {
   EXPECT_EQ(backward(traced([&] { return linear(frozen, w, b); }), "linear").flops, 2 * m * in * out);
 }
 
+TEST(OpWork, FeedForwardCountsBothLayersOnce) {
+  const int64_t m = 6, in = 5, hidden = 11, out = 7, f = 4;
+  const Variable x = leaf({2, 3, in}), w1 = leaf({hidden, in}), b1 = leaf({hidden}), w2 = leaf({out, hidden}),
+                 b2 = leaf({out});
+  const int64_t weights = in * hidden + hidden * out, biases = hidden + out;
+  const Trace trace = traced([&] { return feed_forward(x, w1, b1, Activation::gelu, w2, b2); });
+  // Of the hidden layer only the value before the activation is kept.
+  EXPECT_EQ(forward(trace, "feed_forward"),
+            (Pass{1, 2 * m * weights, f * (m * in + weights + biases + m * hidden + m * out)}));
+  EXPECT_EQ(backward(trace, "feed_forward"),
+            (Pass{1, 4 * m * weights, f * (m * out + 2 * m * in + 2 * weights + biases + m * hidden)}));
+}
+
 TEST(OpWork, OtherProducts) {
   const Variable a = leaf({2, 3, 4}), b = leaf({2, 4, 5});
   const Trace product = traced([&] { return matmul(a, b); });

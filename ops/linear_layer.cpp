@@ -1,0 +1,77 @@
+#include "duet/ops/linear_layer.h"
+
+#include "duet/core/dispatch.h"
+#include "duet/core/op_scope.h"
+#include "duet/ops/gemm.h"
+
+namespace duet::ops {
+
+LinearLayer::LinearLayer(const char* op, const Tensor& x, const Shape& input, const Variable& weight,
+                         const Variable& bias)
+    : input_(input), output_(input) {
+  check(input.rank() >= 1 && weight.rank() == 2 && input[-1] == weight.dim(1), op, "inner sizes differ: x ", input, ' ',
+        x.dtype(), ", weight ", weight);
+  check(!bias.defined() || (bias.rank() == 1 && bias.dim(0) == weight.dim(0)), op, "bias ", bias, " for weight ",
+        weight);
+  check(weight.dtype() == wide(x.dtype()) && (!bias.defined() || bias.dtype() == weight.dtype()), op,
+        "dtypes do not fit: x ", x, ", weight ", weight, ", bias ", bias);
+  check_same_device(op, {x, weight.data(), bias.defined() ? bias.data() : Tensor()});
+  out_ = weight.dim(0);
+  in_ = weight.dim(1);
+  rows_ = input.product(0, input.rank() - 1);
+  output_.set(-1, out_);
+  weight_ = weight.data().to(x.dtype());
+  if (bias.defined()) bias_ = bias.data();
+}
+
+void LinearLayer::forward(const Tensor& x, Activation activation, const Tensor& z, const Tensor& y) const {
+  OpScope::computes(flops());
+  dispatch("linear", x, [&]<class T>(auto context, Type<T>) {
+    linear_forward<T>(context, rows_, in_, out_, x.data<T>(), weight_.data<T>(),
+                      bias_.defined() ? bias_.data<Wide<T>>() : nullptr, activation, z.data<T>(),
+                      y.defined() ? y.data<T>() : z.data<T>());
+  });
+}
+
+Tensor LinearLayer::input_gradient(const Tensor& dz) const {
+  OpScope::computes(flops());
+  OpScope::touches(weight_);
+  Tensor dx = Tensor::empty(input_, dz.dtype(), dz.device());
+  dispatch(dz, [&]<class T>(auto context, Type<T>) {
+    gemm<T>(context, rows_, in_, out_, 1, {dz.data<T>(), out_}, {weight_.data<T>(), in_}, 0, {dx.data<T>(), in_});
+  });
+  return dx;
+}
+
+Tensor LinearLayer::weight_gradient(const Tensor& dz, const Tensor& x) const {
+  OpScope::computes(flops());
+  Tensor dw = Tensor::empty({out_, in_}, wide(dz.dtype()), dz.device());
+  dispatch(dz, [&]<class T>(auto context, Type<T>) {
+    gemm<T, Wide<T>>(context, out_, in_, rows_, 1, {dz.data<T>(), out_, true}, {x.data<T>(), in_}, 0,
+                     {dw.data<Wide<T>>(), in_});
+  });
+  return dw;
+}
+
+Tensor LinearLayer::bias_gradient(const Tensor& dz) const {
+  Tensor db = Tensor::empty({out_}, wide(dz.dtype()), dz.device());
+  dispatch(dz, [&]<class T>(auto context, Type<T>) {
+    bias_backward<T>(context, {dz.data<T>(), rows_, out_}, db.data<Wide<T>>());
+  });
+  return db;
+}
+
+Tensor LinearLayer::through_activation(const Tensor& z, Activation activation, const Tensor& dy, const Tensor& dz,
+                                       const Tensor& y, bool bias_wanted) const {
+  OpScope::touches(z);
+  Tensor db;
+  if (bias_wanted) db = Tensor::empty({out_}, wide(dz.dtype()), dz.device());
+  dispatch(dz, [&]<class T>(auto context, Type<T>) {
+    activation_backward<T>(context, {z.data<T>(), rows_, out_}, {dy.data<T>(), rows_, out_}, activation,
+                           {dz.data<T>(), rows_, out_}, y.defined() ? y.data<T>() : nullptr,
+                           db.defined() ? db.data<Wide<T>>() : nullptr);
+  });
+  return db;
+}
+
+}  // namespace duet::ops

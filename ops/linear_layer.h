@@ -1,0 +1,38 @@
+#pragma once
+
+#include "duet/autograd/variable.h"
+#include "duet/ops/linear.h"
+
+namespace duet::ops {
+
+// A linear layer inside an op, for rows of one width; what linear and feed_forward share. Its products count as the
+// op's work.
+class LinearLayer {
+ public:
+  // For inputs of shape `input`, dtype and device of x. Throws Error in the name of `op` if the weight (out, in) or the
+  // bias (out, or undefined) do not fit.
+  LinearLayer(const char* op, const Tensor& x, const Shape& input, const Variable& weight, const Variable& bias);
+
+  const Shape& output() const { return output_; }
+  // z = x w^T + bias and y = activation(z); y may be undefined without activation.
+  void forward(const Tensor& x, Activation activation, const Tensor& z, const Tensor& y) const;
+  // dz w
+  Tensor input_gradient(const Tensor& dz) const;
+  // dz^T x
+  Tensor weight_gradient(const Tensor& dz, const Tensor& x) const;
+  // The sum of dz over rows.
+  Tensor bias_gradient(const Tensor& dz) const;
+  // dz = dy activation'(z), which may be written over dy, and activation(z) once more into y if that is defined.
+  // Returns the bias's gradient if it is wanted.
+  Tensor through_activation(const Tensor& z, Activation activation, const Tensor& dy, const Tensor& dz, const Tensor& y,
+                            bool bias_wanted) const;
+
+ private:
+  int64_t flops() const { return 2 * rows_ * in_ * out_; }
+
+  Tensor weight_, bias_;  // the weight in the dtype of x
+  Shape input_, output_;
+  int64_t rows_ = 0, in_ = 0, out_ = 0;
+};
+
+}  // namespace duet::ops
