@@ -24,15 +24,15 @@ void gemm<float>(CpuContext, int64_t m, int64_t n, int64_t k, float alpha, Matri
   if (k == 0) return scale_rows(m, n, beta, c);
   // oneDNN's own division of the work among threads packs operands together behind barriers and loses up to 20 % for
   // long k. Here each thread has a product of its own, over some of the columns where b has to be transposed on the
-  // way, which costs the most, and else over some of the rows.
+  // way, which costs the most, unless they are too few for oneDNN's blocks; and else over some of the rows.
   const auto part = [&](int64_t rows, int64_t columns, const float* left, const float* right, float* out) {
     const dnnl_status_t status = dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', rows, columns, k, alpha,
                                             left, a.stride, right, b.stride, beta, out, c.stride);
     check(status == dnnl_success, "gemm", "oneDNN failed with status ", static_cast<int>(status), " for (", rows, ", ",
           k, ") by (", k, ", ", columns, ")");
   };
-  constexpr int64_t least_work = 1 << 20, vector = 16;
-  if (b.transposed && n >= 4 * vector)
+  constexpr int64_t least_work = 1 << 20, vector = 16, few_rows = 96, many_columns = 256;
+  if (b.transposed && n >= (m < few_rows ? 4 * vector : many_columns))
     parallel_for(n / vector, std::max<int64_t>(2, least_work / vector / (m * k)), [&](int64_t begin, int64_t end) {
       const int64_t first = begin * vector, last = end == n / vector ? n : end * vector;
       part(m, last - first, a.data, b.data + first * b.stride, c.data + first);
