@@ -24,12 +24,12 @@ inline bool mark(Cell& cell, uint64_t mask) {
   if ((writer & mask) != mask || !(own || cell_operation(writer) <= block.floor)) return false;
   const bool own_read = ((reader ^ block.tag) >> 8) == 0;
   if constexpr (write) {
-    if (!own_read && cell_operation(reader) > block.floor) return false;
+    if (own_read ? (reader & mask) != 0 : cell_operation(reader) > block.floor) return false;
     cell.writer = block.tag | (own ? writer & 0xf0 : 0) | mask << 4 | (writer & 15);
   } else if (own_read) {
     cell.reader = reader | mask << 4;
   } else if (cell_operation(reader) == block.operation) {
-    cell.reader = block.operation << 36 | kManyBlocks << 8 | mask << 4 | (reader & 0xf0);
+    cell.reader = block.tag | mask << 4 | (reader & 15) | cell_mask(reader);
   } else {
     cell.reader = block.tag | mask << 4;
   }
@@ -66,12 +66,16 @@ bool check_conflict(uint64_t word, bool earlier_wrote, Access access, uint64_t m
   if (operation <= block_state.floor) return true;
   const bool earlier_atomic = earlier_wrote && cell_mask(word) == 0;
   if (earlier_atomic && access == Access::atomic && operation == block_state.operation) return true;
-  if (!earlier_atomic && (cell_mask(word) & mask) == 0) return true;
+  const bool by_latest = earlier_atomic || (cell_mask(word) & mask) != 0;
+  const bool by_others = !earlier_wrote && (word & mask) != 0;
+  if (!by_latest && !by_others) return true;
   const char* earlier = earlier_atomic ? "updated atomically" : earlier_wrote ? "written" : "read";
   if (operation == block_state.operation) {
-    if (cell_block(word) == block_state.block || published(cell_block(word))) return true;
+    const uint64_t latest = cell_block(word);
+    if ((!by_latest || latest == block_state.block || published(latest)) && (!by_others || published(kManyBlocks)))
+      return true;
     const std::string by =
-        cell_block(word) == kManyBlocks ? std::string("several blocks") : text("block number ", cell_block(word));
+        by_others || latest == kManyBlocks ? std::string("several blocks") : text("block number ", latest);
     return complain(cudaErrorLaunchFailure,
                     text("race between blocks: ", verb(access), " ", describe_address(address, bytes), ", ", earlier,
                          " by ", by, " in the same launch"));
@@ -108,8 +112,13 @@ bool check_words(uintptr_t address, size_t bytes, Access access) {
     const bool same_launch = cell_operation(cell.writer) == block.operation;
     const bool own = ((cell.writer ^ block.tag) >> 8) == 0;
     if (access == Access::read) {
-      const bool other = cell_operation(cell.reader) == block.operation && cell_block(cell.reader) != block.block;
-      cell.reader = (other ? block.operation << 36 | kManyBlocks << 8 | (cell.reader & 0xf0) : block.tag) | mask << 4;
+      const uint64_t reader = cell.reader;
+      if (cell_operation(reader) != block.operation)
+        cell.reader = block.tag | mask << 4;
+      else if (cell_block(reader) == block.block)
+        cell.reader = reader | mask << 4;
+      else
+        cell.reader = block.tag | mask << 4 | (reader & 15) | cell_mask(reader);
     } else if (access == Access::write) {
       cell.writer = block.tag | (own ? cell.writer & 0xf0 : 0) | mask << 4 | (cell.writer & 15) | mask;
     } else {

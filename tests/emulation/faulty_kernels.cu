@@ -69,6 +69,12 @@ __global__ void shared_out_of_bounds_kernel(int* out, int index) {
   out[threadIdx.x] = values[threadIdx.x];
 }
 
+// Every block changes a half word of its own and, with `peek`, first reads the next block's.
+__global__ void half_words_kernel(unsigned short* x, bool peek) {
+  const unsigned short before = x[blockIdx.x], next = peek ? x[blockIdx.x + 1] : 0;
+  x[blockIdx.x] = static_cast<unsigned short>(before + 1 + next);
+}
+
 __global__ void cross_block_race_kernel(int* out) {
   if (threadIdx.x == 0) out[0] = static_cast<int>(blockIdx.x);
 }
@@ -135,6 +141,9 @@ cudaError_t unwritten_shared(float* out) {
 }
 cudaError_t shared_out_of_bounds(int* out, int index) {
   return start(shared_out_of_bounds_kernel, dim3(1), dim3(32), nullptr, out, index);
+}
+cudaError_t half_words(unsigned short* x, int count, bool peek) {
+  return start(half_words_kernel, dim3(static_cast<unsigned>(count)), dim3(1), nullptr, x, peek);
 }
 cudaError_t cross_block_race(int* out) {
   return start(cross_block_race_kernel, dim3(2), dim3(32), nullptr, out);

@@ -31,6 +31,7 @@ cudaError_t different_warp_operations(int* out);
 cudaError_t unwritten_shared(float* out);
 cudaError_t shared_out_of_bounds(int* out, int index);
 cudaError_t cross_block_race(int* out);
+cudaError_t half_words(unsigned short* x, int count, bool peek);
 cudaError_t write_at(float* out, long long index);
 cudaError_t read_at(float* out, const float* in, long long index);
 cudaError_t misaligned_float4(float* y, const float* x);

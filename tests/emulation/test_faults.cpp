@@ -115,6 +115,15 @@ TEST_F(EmulatorFaults, RaceBetweenBlocks) {
                "block (1,0,0), thread (0,0,0)] race between blocks: writes 4 bytes");
 }
 
+// Two blocks may each read and write a half of one word.
+TEST_F(EmulatorFaults, BlocksShareWordsButNotBytes) {
+  const DeviceVector<unsigned short> x(std::vector<unsigned short>{1, 2, 3, 4, 5});
+  EXPECT_EQ(samples::half_words(x.get(), 4, false), cudaSuccess);
+  EXPECT_EQ(x.values(), (std::vector<unsigned short>{2, 3, 4, 5, 5}));
+  EXPECT_FAULT(samples::half_words(x.get(), 4, true), cudaErrorLaunchFailure,
+               "block (1,0,0), thread (0,0,0)] race between blocks: writes 2 bytes");
+}
+
 TEST_F(EmulatorFaults, MisalignedVectorAccess) {
   const DeviceVector<float> x(std::vector<float>(8, 1.0f)), y(8);
   EXPECT_FAULT(samples::misaligned_float4(y.get(), x.get()), cudaErrorMisalignedAddress, "not a multiple of 16");
