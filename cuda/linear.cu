@@ -37,12 +37,11 @@ __global__ void add_bias_kernel(T* z, const T* bias, int64_t n, int64_t width) {
     z[i] = from_float<T>(to_float(z[i]) + to_float(bias[i % width]));
 }
 
-// Writes dz, and the activation of z once more into y unless that is null, on the way to dz's column sums: z and dy are
-// read once. dz may be dy.
+// Writes dz on the way to its column sums: z and dy are read once.
 template <class T, Activation activation, int pack>
 struct ActivationTerms {
   const T *z, *dy;
-  T *dz, *y;
+  T* dz;
   int64_t width;
   __device__ void operator()(int64_t r, int64_t c, float (&terms)[1][pack]) const {
     const int64_t i = r * width + c;
@@ -53,10 +52,6 @@ struct ActivationTerms {
     for (int j = 0; j < pack; ++j)
       terms[0][j] = to_float(from_float<T>(ActivationBackward<activation>()(v[j], terms[0][j])));
     store<pack>(terms[0], dz + i);
-    if (y == nullptr) return;
-#pragma unroll
-    for (int j = 0; j < pack; ++j) v[j] = Activate<activation>()(v[j]);
-    store<pack>(v, y + i);
   }
 };
 
@@ -102,20 +97,17 @@ void linear_forward(CudaContext context, int64_t m, int64_t in, int64_t out, con
 
 template <class T>
 void activation_backward(CudaContext context, Rows<const T> z, Rows<const T> dy, Activation activation, Rows<T> dz,
-                         T* y, Wide<T>* dbias) {
+                         Wide<T>* dbias) {
   cuda::with_activation(activation, [&](auto which) {
-    if (dbias == nullptr) {
-      const int64_t n = z.count * z.width;
-      cuda::map(context, "activation_backward", cuda::ActivationBackward<which>{}, n, dz.data, z.data, dy.data);
-      if (y != nullptr) cuda::map(context, "activation", cuda::Activate<which>{}, n, y, z.data);
-      return;
-    }
+    if (dbias == nullptr)
+      return cuda::map(context, "activation_backward", cuda::ActivationBackward<which>{}, z.count * z.width, dz.data,
+                       z.data, dy.data);
     const auto run = [&](auto pack) {
       cuda::column_reduce<1, pack, Wide<T>>(context, "activation_backward",
-                                            cuda::ActivationTerms<T, which, pack>{z.data, dy.data, dz.data, y, z.width},
+                                            cuda::ActivationTerms<T, which, pack>{z.data, dy.data, dz.data, z.width},
                                             z.count, z.width, cuda::ColumnResults<Wide<T>, 1>{{dbias}});
     };
-    if (z.width % cuda::full_pack<T> == 0 && cuda::aligned16(z.data, dy.data, dz.data, y))
+    if (z.width % cuda::full_pack<T> == 0 && cuda::aligned16(z.data, dy.data, dz.data))
       run(std::integral_constant<int, cuda::full_pack<T>>{});
     else
       run(std::integral_constant<int, 1>{});
@@ -127,10 +119,10 @@ void bias_backward(CudaContext context, Rows<const T> dy, Wide<T>* dbias) {
   cuda::column_sum<T, Wide<T>>(context, "bias_backward", dy, dbias);
 }
 
-#define DUET_INSTANTIATE(T)                                                                                           \
-  template void linear_forward<T>(CudaContext, int64_t, int64_t, int64_t, const T*, const T*, const Wide<T>*,         \
-                                  Activation, T*, T*);                                                                \
-  template void activation_backward<T>(CudaContext, Rows<const T>, Rows<const T>, Activation, Rows<T>, T*, Wide<T>*); \
+#define DUET_INSTANTIATE(T)                                                                                       \
+  template void linear_forward<T>(CudaContext, int64_t, int64_t, int64_t, const T*, const T*, const Wide<T>*,     \
+                                  Activation, T*, T*);                                                            \
+  template void activation_backward<T>(CudaContext, Rows<const T>, Rows<const T>, Activation, Rows<T>, Wide<T>*); \
   template void bias_backward<T>(CudaContext, Rows<const T>, Wide<T>*);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(bf16)

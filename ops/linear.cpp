@@ -34,6 +34,7 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias,
 
 Variable feed_forward(const Variable& x, const Variable& weight1, const Variable& bias1, Activation activation,
                       const Variable& weight2, const Variable& bias2) {
+  if (x.data().device().kind == DeviceKind::cuda) return linear(linear(x, weight1, bias1, activation), weight2, bias2);
   const OpScope scope("feed_forward");
   const LinearLayer inner("feed_forward", x.data(), x.shape(), weight1, bias1);
   const LinearLayer outer("feed_forward", x.data(), inner.output(), weight2, bias2);

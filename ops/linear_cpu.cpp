@@ -29,7 +29,7 @@ void bias_then(Rows<T> z, const Wide<T>* bias, Rows<T> y, void (*f)(const T*, T*
 
 // dz = dy f'(z), which `backward` computes. Unless they are null, also y = f(z) and the sums of dz over rows.
 template <class T>
-void times_derivative(Rows<const T> z, Rows<const T> dy, Rows<T> dz, T* y, Wide<T>* dbias,
+void times_derivative(Rows<const T> z, Rows<const T> dy, Rows<T> dz, Wide<T>* dbias, T* y,
                       void (*f)(const T*, T*, int64_t), void (*backward)(const T*, const T*, T*, int64_t)) {
   using W = Wide<T>;
   const auto row = [&](int64_t r) {
@@ -68,20 +68,20 @@ void linear_forward(CpuContext context, int64_t m, int64_t in, int64_t out, cons
 }
 
 template <class T>
-void activation_backward(CpuContext, Rows<const T> z, Rows<const T> dy, Activation activation, Rows<T> dz, T* y,
-                         Wide<T>* dbias) {
+void activation_backward(CpuContext, Rows<const T> z, Rows<const T> dy, Activation activation, Rows<T> dz,
+                         Wide<T>* dbias, T* y) {
   const VectorMath<T>& math = vector_math<T>();
   switch (activation) {
     case Activation::none:
       return times_derivative<T>(
-          z, dy, dz, y, dbias, [](const T* from, T* to, int64_t n) { std::copy_n(from, n, to); },
+          z, dy, dz, dbias, y, [](const T* from, T* to, int64_t n) { std::copy_n(from, n, to); },
           [](const T*, const T* from, T* to, int64_t n) {
             if (from != to) std::copy_n(from, n, to);
           });
     case Activation::gelu:
-      return times_derivative<T>(z, dy, dz, y, dbias, math.gelu, math.gelu_backward);
+      return times_derivative<T>(z, dy, dz, dbias, y, math.gelu, math.gelu_backward);
     case Activation::gelu_tanh:
-      return times_derivative<T>(z, dy, dz, y, dbias, math.gelu_tanh, math.gelu_tanh_backward);
+      return times_derivative<T>(z, dy, dz, dbias, y, math.gelu_tanh, math.gelu_tanh_backward);
   }
 }
 
@@ -93,7 +93,7 @@ void bias_backward(CpuContext, Rows<const T> dy, Wide<T>* dbias) {
 #define DUET_INSTANTIATE(T)                                                                                          \
   template void linear_forward<T>(CpuContext, int64_t, int64_t, int64_t, const T*, const T*, const Wide<T>*,         \
                                   Activation, T*, T*);                                                               \
-  template void activation_backward<T>(CpuContext, Rows<const T>, Rows<const T>, Activation, Rows<T>, T*, Wide<T>*); \
+  template void activation_backward<T>(CpuContext, Rows<const T>, Rows<const T>, Activation, Rows<T>, Wide<T>*, T*); \
   template void bias_backward<T>(CpuContext, Rows<const T>, Wide<T>*);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(double)

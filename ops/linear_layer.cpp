@@ -67,9 +67,13 @@ Tensor LinearLayer::through_activation(const Tensor& z, Activation activation, c
   Tensor db;
   if (bias_wanted) db = Tensor::empty({out_}, wide(dz.dtype()), dz.device());
   dispatch(dz, [&]<class T>(auto context, Type<T>) {
-    activation_backward<T>(context, {z.data<T>(), rows_, out_}, {dy.data<T>(), rows_, out_}, activation,
-                           {dz.data<T>(), rows_, out_}, y.defined() ? y.data<T>() : nullptr,
-                           db.defined() ? db.data<Wide<T>>() : nullptr);
+    const Rows<const T> before{z.data<T>(), rows_, out_}, from{dy.data<T>(), rows_, out_};
+    const Rows<T> to{dz.data<T>(), rows_, out_};
+    Wide<T>* const dbias = db.defined() ? db.data<Wide<T>>() : nullptr;
+    if constexpr (std::is_same_v<decltype(context), CpuContext>)
+      activation_backward<T>(context, before, from, activation, to, dbias, y.defined() ? y.data<T>() : nullptr);
+    else
+      activation_backward<T>(context, before, from, activation, to, dbias);
   });
   return db;
 }

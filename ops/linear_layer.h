@@ -22,8 +22,8 @@ class LinearLayer {
   Tensor weight_gradient(const Tensor& dz, const Tensor& x) const;
   // The sum of dz over rows.
   Tensor bias_gradient(const Tensor& dz) const;
-  // dz = dy activation'(z), which may be written over dy, and activation(z) once more into y if that is defined.
-  // Returns the bias's gradient if it is wanted.
+  // dz = dy activation'(z), which may be written over dy, and on the CPU activation(z) once more into y if that is
+  // defined. Returns the bias's gradient if it is wanted.
   Tensor through_activation(const Tensor& z, Activation activation, const Tensor& dy, const Tensor& dz, const Tensor& y,
                             bool bias_wanted) const;
 
