@@ -2,7 +2,7 @@
 """Times the same training step in duet and in PyTorch, alternately, each run in a process of its own.
 
 The step: ViT and BERT of a preset size, class token and pooler output concatenated, a linear head with 10 labels;
-forward, cross entropy, backward, clip to norm 1, AdamW; eager. Alternating rounds spread the machine's moods
+forward, cross entropy, backward, clip to norm 1, AdamW. Alternating rounds spread the machine's moods
 over both sides. Needs torch in the Python that runs this file, and transformers for --model transformers.
 
     python bench/compare_pytorch.py --duet build/release/duet --size mini --batch 32 --seq 24
@@ -335,6 +335,8 @@ def compare(args):
     }
     for name in sides:
         keys = ["step_seconds", "samples_per_second", "peak_rss_bytes"]
+        if "fraction_of_peak" in runs[name][0]:  # duet alone measures the peak, beside its steps
+            keys.append("fraction_of_peak")
         if args.device != "cpu":
             keys += ["forward_seconds", "backward_seconds", "clip_seconds", "optimizer_seconds", "peak_device_bytes"]
         result[name] = {key: summary(runs[name], key) for key in keys}

@@ -60,7 +60,7 @@ __global__ void adam_kernel(Chunked<Slot> c, train::AdamConstants constants, con
   const float l2 = static_cast<float>(constants.decoupled ? 0.0 : slot.decay);
   const float step_size = static_cast<float>(rate / step->correction1);
   const float root = static_cast<float>(1 / step->correction2), eps = static_cast<float>(constants.eps);
-  const double wanted = clip.norm == nullptr || clip.most == 0 ? 1 : clip.most / (*clip.norm + 1e-6);
+  const double wanted = clip.norm == nullptr || clip.max_norm == 0 ? 1 : clip.max_norm / (*clip.norm + 1e-6);
   const float scale = static_cast<float>(wanted < 1 && isfinite(*clip.norm) ? wanted : 1.0);
   const float rest1 = static_cast<float>(1 - constants.beta1), rest2 = static_cast<float>(1 - constants.beta2);
   const float beta2 = static_cast<float>(constants.beta2);

@@ -20,7 +20,7 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias,
                              Tensor dz = dy, db;
                              if (kept.defined()) {
                                dz = empty_like(dy);
-                               db = layer.through_activation(kept, activation, dy, dz, {}, sink.needs(2));
+                               db = layer.activation_gradient(kept, activation, dy, dz, {}, sink.needs(2));
                              } else if (sink.needs(2)) {
                                db = layer.bias_gradient(dy);
                              }
@@ -50,10 +50,14 @@ Variable feed_forward(const Variable& x, const Variable& weight1, const Variable
   return Variable::from_op("feed_forward", y, {x, weight1, bias1, weight2, bias2},
                            [inner, outer, xd, z, activation](const Tensor& dy, GradientSink& sink) {
                              if (sink.needs(4)) sink.add(4, outer.bias_gradient(dy));
-                             Tensor dz = outer.input_gradient(dy);
+                             const bool inner_trains = sink.needs(0) || sink.needs(1) || sink.needs(2);
+                             if (!inner_trains && !sink.needs(3)) return;
+                             // Without a use for dz only the hidden layer is made, from any gradient of its shape.
+                             const Tensor dhidden = inner_trains ? outer.input_gradient(dy) : z;
+                             const Tensor dz = inner_trains ? dhidden : empty_like(z);
                              {
                                const Tensor hidden = sink.needs(3) ? empty_like(z) : Tensor();
-                               Tensor db = inner.through_activation(z, activation, dz, dz, hidden, sink.needs(2));
+                               Tensor db = inner.activation_gradient(z, activation, dhidden, dz, hidden, sink.needs(2));
                                if (db.defined()) sink.add(2, std::move(db));
                                if (hidden.defined()) sink.add(3, outer.weight_gradient(dy, hidden));
                              }

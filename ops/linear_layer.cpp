@@ -61,8 +61,8 @@ Tensor LinearLayer::bias_gradient(const Tensor& dz) const {
   return db;
 }
 
-Tensor LinearLayer::through_activation(const Tensor& z, Activation activation, const Tensor& dy, const Tensor& dz,
-                                       const Tensor& y, bool bias_wanted) const {
+Tensor LinearLayer::activation_gradient(const Tensor& z, Activation activation, const Tensor& dy, const Tensor& dz,
+                                        const Tensor& y, bool bias_wanted) const {
   OpScope::touches(z);
   Tensor db;
   if (bias_wanted) db = Tensor::empty({out_}, wide(dz.dtype()), dz.device());
@@ -72,8 +72,10 @@ Tensor LinearLayer::through_activation(const Tensor& z, Activation activation, c
     Wide<T>* const dbias = db.defined() ? db.data<Wide<T>>() : nullptr;
     if constexpr (std::is_same_v<decltype(context), CpuContext>)
       activation_backward<T>(context, before, from, activation, to, dbias, y.defined() ? y.data<T>() : nullptr);
-    else
+    else {
+      check(!y.defined(), "linear", "activations are made again on the CPU only");
       activation_backward<T>(context, before, from, activation, to, dbias);
+    }
   });
   return db;
 }

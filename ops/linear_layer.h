@@ -24,8 +24,8 @@ class LinearLayer {
   Tensor bias_gradient(const Tensor& dz) const;
   // dz = dy activation'(z), which may be written over dy, and on the CPU activation(z) once more into y if that is
   // defined. Returns the bias's gradient if it is wanted.
-  Tensor through_activation(const Tensor& z, Activation activation, const Tensor& dy, const Tensor& dz, const Tensor& y,
-                            bool bias_wanted) const;
+  Tensor activation_gradient(const Tensor& z, Activation activation, const Tensor& dy, const Tensor& dz,
+                             const Tensor& y, bool bias_wanted) const;
 
  private:
   int64_t flops() const { return 2 * rows_ * in_ * out_; }

@@ -35,7 +35,7 @@ struct BenchCommand {
   void prepare() {
     require(step.device);
     step.dtype = usable_dtype(step.device, step.dtype);
-    if (threads > 0) set_threads(threads);
+    use_threads(threads);
     std::cerr << "device    " << device_description(step.device) << '\n';
   }
   void print(const Json& result, std::string (*table)(const Json&)) const {
@@ -81,11 +81,12 @@ void add_bench_command(CLI::App& app) {
   step->add_option("--width", c->step.width,
                    "Hidden size of both encoders, a multiple of 64; default: as the size has it");
   step->add_option("--dropout", c->step.dropout, "In both encoders; default: as the size has it (text 0.1)");
-  step->add_option("--data", c->step.data,
-                   "Data set whose training split is read, decoded and augmented beside the steps; the cost of that is "
-                   "measured against the same batches held ready");
+  CLI::Option* const data = step->add_option(
+      "--data", c->step.data,
+      "Data set whose training split is read, decoded and augmented beside the steps; the cost of that is "
+      "measured against the same batches held ready");
   step->add_option("--vocab", c->step.vocab, "Vocabulary file for the texts of --data");
-  step->add_option("--workers", c->step.workers, "Loader threads for --data")->capture_default_str();
+  step->add_option("--workers", c->step.workers, "Loader threads for --data")->capture_default_str()->needs(data);
   step->add_option("--padding", c->step.padding, "Share of the texts' tokens that is padding; 0 = all of full length")
       ->capture_default_str();
   step->add_flag("--packed,!--no-packed", c->step.packed, "On the CPU: leave padding out instead of computing it");

@@ -29,8 +29,8 @@ constexpr int64_t label_count = 10, head_size = 64;
 constexpr int64_t traced_steps = 3;  // their mean evens out what else the machine does
 
 template <class Encoder>
-void set_dropout(Encoder& encoder, double dropout) {
-  if (dropout >= 0) encoder.hidden_dropout_prob = encoder.attention_probs_dropout_prob = dropout;
+void set_dropout(Encoder& encoder, std::optional<double> dropout) {
+  if (dropout) encoder.hidden_dropout_prob = encoder.attention_probs_dropout_prob = *dropout;
 }
 
 template <class Encoder>
@@ -97,14 +97,17 @@ double median(std::vector<double> values) {
 void check_step(const StepBenchmark& b) {
   check_usage(b.dtype == "float32" || b.dtype == "bfloat16", "bench", "--dtype ", b.dtype,
               " is not available; use float32 or bfloat16");
-  check_usage(b.batch >= 1 && b.steps >= 1 && b.warmup_steps >= 0, "bench", "--batch ", b.batch, " and --steps ",
-              b.steps, " must be positive, --warmup-steps ", b.warmup_steps, " not negative");
+  check_usage(b.batch >= 1, "bench", "--batch ", b.batch, " must be positive");
+  check_usage(b.steps >= 1, "bench", "--steps ", b.steps, " must be positive");
+  check_usage(b.warmup_steps >= 0, "bench", "--warmup-steps ", b.warmup_steps, " must not be negative");
   check_usage(b.width >= 0 && b.width % head_size == 0, "bench", "--width ", b.width, " must be a multiple of ",
               head_size);
   check_usage(b.data.empty() == b.vocab.empty(), "bench", "--data and --vocab go together");
   check_usage(b.data.empty() || b.device.kind == DeviceKind::cpu, "bench", "--data is measured on the CPU only");
   check_usage(b.workers >= 0 && b.workers <= 256, "bench", "--workers must be between 0 and 256, got ", b.workers);
-  check_usage(b.dropout < 1, "bench", "--dropout must be below 1, got ", b.dropout);
+  check_usage(!b.dropout || (*b.dropout >= 0 && *b.dropout < 1), "bench",
+              "--dropout must be at least 0 and below 1, got ", b.dropout.value_or(0));
+  check_usage(b.padding == 0 || b.data.empty(), "bench", "--padding is for random texts, not for those of --data");
   check_usage(b.padding >= 0 && b.padding < 1, "bench", "--padding must be at least 0 and below 1, got ", b.padding);
   const int64_t longest = train::preset_size(b.size).text.max_position_embeddings;
   check_usage(b.seq >= 1 && b.seq <= longest, "bench", "--seq ", b.seq, ": size ", b.size, " takes 1 to ", longest,

@@ -10,8 +10,8 @@ struct StepBenchmark {
   Device device;
   int64_t batch = 32, seq = 32;
   int64_t steps = 10, warmup_steps = 2;
-  int64_t width = 0;    // hidden size of both encoders, in heads of 64; 0: as the preset's encoders have it
-  double dropout = -1;  // negative: as the preset's encoders have it
+  int64_t width = 0;              // hidden size of both encoders, in heads of 64; 0: as the preset's encoders have it
+  std::optional<double> dropout;  // else as the preset's encoders have it
   // Batches of a data set's training split instead of a random one: every image is decoded, resized and augmented anew.
   std::string data, vocab;
   int workers = 2;     // loader threads for it

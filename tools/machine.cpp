@@ -4,6 +4,7 @@
 
 #include <fstream>
 #include <iostream>
+#include <thread>
 
 #include "duet/core/backend.h"
 #include "duet/core/cpu.h"
@@ -52,6 +53,16 @@ std::string usable_dtype(const Device& device, const std::string& dtype) {
   std::cerr << "duet: warning: this CPU has no bfloat16 instructions (AVX512-BF16); float32 is used instead of --dtype "
                "bfloat16\n";
   return "float32";
+}
+
+void use_threads(int count) {
+  if (count == 0) return;
+  const unsigned cores = std::thread::hardware_concurrency();
+  if (cores > 0 && static_cast<unsigned>(count) > cores)
+    std::cerr << "duet: warning: --threads " << count << " on " << cores
+              << " cores: threads that wait for each other's "
+              << "turns make a step slower\n";
+  set_threads(count);
 }
 
 std::string onednn_version() {

@@ -20,6 +20,8 @@ MachineMemory machine_memory();
 // What `device` computes in when asked for `dtype`: float32 instead of bfloat16, after a line on stderr that says so,
 // on a CPU whose instructions would make bfloat16 slower than that.
 std::string usable_dtype(const Device& device, const std::string& dtype);
+// Computes with `count` threads, unless that is 0, which leaves one per core; more than the cores get a warning.
+void use_threads(int count);
 // The version of oneDNN that is loaded, e.g. "2.6.3".
 std::string onednn_version();
 

@@ -3,7 +3,6 @@
 #include <iostream>
 
 #include "duet/core/numerics.h"
-#include "duet/core/parallel.h"
 #include "duet/tools/arguments.h"
 #include "duet/tools/machine.h"
 #include "duet/train/interrupt.h"
@@ -111,7 +110,7 @@ void TrainingCommand::prepare() {
   stage.device = parse_device(device);  // a missing device is no usage error
   stage.options.dtype = usable_dtype(stage.device, stage.options.dtype);
   numerics().deterministic = deterministic;
-  if (threads > 0) set_threads(threads);
+  use_threads(threads);
   stage.input.steps.fit = fit == "pad" ? train::Fit::pad : train::Fit::stretch;
   stage.input.on_bad_sample = on_bad_sample == "stop" ? train::BadSample::stop : train::BadSample::skip;
   if (max_pixels > 0) stage.input.decode.max_pixels = max_pixels;

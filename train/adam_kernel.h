@@ -29,11 +29,11 @@ struct AdamStep {
   double correction1, correction2;  // 1 - beta1^t and sqrt(1 - beta2^t)
 };
 
-// Gradients count as multiplied by min(1, most / (norm + 1e-6)), without a pass over memory of its own. `norm` lies in
-// the device's memory. Without it, with most 0, or when the norm is not finite they count as they are.
+// Gradients count as multiplied by min(1, max_norm / (norm + 1e-6)), without a pass over memory of its own. `norm` lies
+// in the device's memory. Without it, with max_norm 0, or when the norm is not finite they count as they are.
 struct Clip {
   const double* norm = nullptr;
-  double most = 0;
+  double max_norm = 0;
 };
 
 // With rate = step.rate rate_scale: theta = theta (1 - rate decay) - rate / correction1 * m / (sqrt(v) / correction2 +

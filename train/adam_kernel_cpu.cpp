@@ -35,7 +35,7 @@ void for_chunks(const std::vector<Chunk>& chunks, F&& f) {
 template <class T>
 void adam_update(CpuContext, const std::vector<AdamSlot<T>>& slots, const AdamConstants& constants,
                  const AdamStep* step, const Clip& clip) {
-  const double wanted = clip.norm == nullptr || clip.most == 0 ? 1 : clip.most / (*clip.norm + 1e-6);
+  const double wanted = clip.norm == nullptr || clip.max_norm == 0 ? 1 : clip.max_norm / (*clip.norm + 1e-6);
   const T scale = static_cast<T>(wanted < 1 && std::isfinite(*clip.norm) ? wanted : 1.0);
   for_chunks(cut(slots), [&](size_t, Chunk chunk) {
     const AdamSlot<T>& slot = slots[chunk.tensor];

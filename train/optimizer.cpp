@@ -59,6 +59,11 @@ void Adam::check_gradients() const {
 void Adam::apply(const Clipping& clipping) {
   const OpScope scope("adam", ScopeKind::update);
   check_gradients();
+  check(clipping.max_norm >= 0, "adam", "the largest gradient norm must not be negative, got ", clipping.max_norm);
+  if (clipping.max_norm > 0)
+    check(clipping.norm.defined() && clipping.norm.numel() == 1 && clipping.norm.dtype() == DType::f64 &&
+              clipping.norm.device() == step_.device(),
+          "adam", "clipping needs the gradients' norm, one float64 on ", step_.device(), ", got ", clipping.norm);
   const AdamConstants constants{config_.beta1, config_.beta2, config_.eps, config_.decoupled};
   const Clip clip{clipping.norm.defined() ? clipping.norm.data<double>() : nullptr, clipping.max_norm};
   const auto* step = reinterpret_cast<const AdamStep*>(step_.data<double>());

@@ -24,11 +24,11 @@ struct Case {
 std::vector<Case> all_cases();
 
 // The cases by file.
-void add_matrix_cases(std::vector<Case>& cases);       // linear, matmul, attention, patch_embedding, recompute
+void add_matrix_cases(std::vector<Case>& cases);       // linear, feed_forward, matmul, attention, ...
 void add_row_cases(std::vector<Case>& cases);          // softmax, norms, reductions, cross_entropy
 void add_elementwise_cases(std::vector<Case>& cases);  // gelu, tanh, exp, dropout, arithmetic, cast
 void add_layout_cases(std::vector<Case>& cases);       // embedding, gathers, concat, slice, reshape, mean_tokens
-void add_optimizer_cases(std::vector<Case>& cases);    // Adam, clipping
+void add_optimizer_cases(std::vector<Case>& cases);    // Adam, the gradient's norm
 
 // What the encoder layers of a model see.
 struct Model {

@@ -68,6 +68,32 @@ TEST(Backward, DeepGraphsNeedNoDeepStack) {
   EXPECT_EQ(values(x.gradient()), (std::vector<double>{1}));
 }
 
+TEST(Backward, DeepGraphsCanBeDroppedWithoutABackwardPass) {
+  const Variable x = leaf({1}, {1});
+  Variable chain = x, doubled = x, nested = x;
+  for (int i = 0; i < 100000; ++i) {
+    chain = ops::scale(chain, 1);
+    doubled = ops::add(doubled, doubled);
+    nested = recompute([](const std::vector<Variable>& in) { return ops::scale(in[0], 1); }, {nested});
+  }
+  const Variable kept = ops::scale(x, 3);
+  chain = doubled = nested = ops::scale(kept, 2);  // what used `kept` first is gone
+  ops::scale(kept, 5);
+  backward(ops::sum(kept));
+  EXPECT_EQ(values(x.gradient()), (std::vector<double>{3}));
+}
+
+TEST(Backward, DataThatNoBackwardPassReadsIsFreedAtOnce) {
+  const auto kept = [](const std::function<Variable(const Variable&)>& f) {
+    const Variable x = leaf({1000}, std::vector<double>(1000, 1));
+    const int64_t before = cpu_allocator().stats().in_use_bytes;
+    const Variable y = f(x);
+    return (cpu_allocator().stats().in_use_bytes - before) / 8000;  // in tensors of 1,000 doubles
+  };
+  EXPECT_EQ(kept([](const Variable& x) { return ops::scale(ops::scale(ops::add(x, x), 2), 3); }), 1);
+  EXPECT_EQ(kept([](const Variable& x) { return ops::tanh(ops::tanh(x)); }), 2);
+}
+
 TEST(Backward, UnusedBranchesAndConstantsGetNoGradient) {
   const Variable x = leaf({1}, {2}), unused = leaf({1}, {3});
   const Variable constant(Tensor::from({1}, std::vector<double>{5}));

@@ -12,7 +12,8 @@ namespace duet::emulation {
 //   writer: operation 28 bits | block 28 bits | bytes written by it 4 bits | bytes ever written 4 bits
 //   reader: operation 28 bits | block 28 bits | bytes read by it 4 bits    | bytes read by earlier blocks 4 bits
 // An operation is a launch, copy, fill or matrix product. The reader is the latest one, the earlier blocks are those of
-// the same launch. A writer with no bytes set wrote atomically; block kManyBlocks stands for several.
+// the same launch; of writers only the latest is known, so that after another block's half of a word was written a race
+// for the first half goes unseen. A writer with no bytes set wrote atomically; block kManyBlocks stands for several.
 struct Cell {
   uint64_t writer = 0;
   uint64_t reader = 0;

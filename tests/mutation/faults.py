@@ -134,7 +134,7 @@ FAULTS = [
     Fault("clip-forgotten", "adam.cu", "missing term",
           "scale * gradient + l2", "gradient + l2", "DeviceAdam.*"),
     Fault("clip-zero-means-none", "adam.cu", "missing condition",
-          "clip.norm == nullptr || clip.most == 0 ? 1", "clip.norm == nullptr ? 1", "DeviceAdam.*"),
+          "clip.norm == nullptr || clip.max_norm == 0 ? 1", "clip.norm == nullptr ? 1", "DeviceAdam.*"),
     Fault("clip-many-blocks", "adam.cu", "forgotten tail",
           "for (int64_t i = threadIdx.x; i < n; i += norm_threads) total += squares[i];",
           "if (threadIdx.x < n) total += squares[threadIdx.x];", "DeviceClip.*"),

@@ -149,8 +149,12 @@ OpCase reduce_case(const std::string& op, Variable (*function)(const Variable&),
     for (int i = 0; last && i + 1 < x.rank(); ++i) shape.append(x.dim(i));
     const Tensor y = zeros64(shape);
     const int64_t width = last ? x.dim(-1) : x.numel();
-    for (int64_t i = 0; i < x.numel(); ++i)
-      y.data<double>()[i / width] += x.at(i) / (average ? static_cast<double>(width) : 1);
+    // More exact than what it judges: values that cancel would show its own rounding errors.
+    std::vector<long double> totals(static_cast<size_t>(y.numel()));
+    for (int64_t i = 0; i < x.numel(); ++i) totals[static_cast<size_t>(i / width)] += x.at(i);
+    for (int64_t i = 0; i < y.numel(); ++i)
+      y.data<double>()[i] =
+          static_cast<double>(totals[static_cast<size_t>(i)] / (average ? static_cast<long double>(width) : 1));
     return std::vector{y};
   };
   if (average) {

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "duet/autograd/engine.h"
+#include "duet/core/allocator.h"
 #include "duet/ops/attention.h"
 #include "duet/ops/concat.h"
 #include "duet/ops/cross_entropy.h"
@@ -72,6 +73,40 @@ TEST_F(FusedTest, FeedForward) {
     expect_same([=](const auto& x) { return std::vector{feed_forward(x[0], x[1], x[2], activation, x[3], x[4])}; },
                 [=](const auto& x) { return std::vector{linear(linear(x[0], x[1], x[2], activation), x[3], x[4])}; },
                 {normal({7, 19}), normal({33, 19}), normal({33}), normal({5, 33}), normal({5})});
+}
+
+// Whatever subset trains, those parameters get the gradients of two linear ops and the others none.
+TEST_F(FusedTest, FeedForwardWithFrozenParts) {
+  const std::vector<Tensor> values{normal({7, 19}), normal({33, 19}), normal({33}), normal({5, 33}), normal({5})};
+  for (unsigned trained = 1; trained < 32; ++trained) {
+    const auto run = [&](bool fused) {
+      std::vector<Variable> x;
+      for (size_t i = 0; i < values.size(); ++i) x.emplace_back(values[i], (trained >> i & 1) != 0);
+      backward(sum(fused ? feed_forward(x[0], x[1], x[2], Activation::gelu, x[3], x[4])
+                         : linear(linear(x[0], x[1], x[2], Activation::gelu), x[3], x[4])));
+      return x;
+    };
+    const std::vector<Variable> got = run(true), want = run(false);
+    for (size_t i = 0; i < got.size(); ++i) {
+      ASSERT_EQ(got[i].gradient().defined(), (trained >> i & 1) != 0) << trained << ' ' << i;
+      if (!got[i].gradient().defined()) continue;
+      for (int64_t j = 0; j < got[i].gradient().numel(); ++j)
+        ASSERT_EQ(got[i].gradient().at(j), want[i].gradient().at(j)) << trained << ' ' << i;
+    }
+  }
+}
+
+TEST_F(FusedTest, FeedForwardDoesNotKeepItsHiddenLayer) {
+  const Variable x(normal({64, 32}), true), w1(normal({128, 32}), true), w2(normal({32, 128}), true);
+  const auto kept = [&](const auto& run) {
+    const int64_t before = cpu_allocator().stats().in_use_bytes;
+    const Variable y = run();
+    return cpu_allocator().stats().in_use_bytes - before;
+  };
+  const int64_t hidden = 64 * 128 * static_cast<int64_t>(sizeof(double));
+  EXPECT_EQ(kept([&] { return linear(linear(x, w1, {}, Activation::gelu), w2, {}); }) -
+                kept([&] { return feed_forward(x, w1, {}, Activation::gelu, w2, {}); }),
+            hidden);
 }
 
 TEST_F(FusedTest, AddLayerNorm) {

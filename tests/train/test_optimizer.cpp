@@ -199,6 +199,16 @@ TEST(Clipping, LeavesSmallOffAndNonFiniteAlone) {
   EXPECT_EQ(clipped(store, 1)[0], 3);
 }
 
+TEST(Clipping, RefusesWhatItCannotUse) {
+  ParamStore store(0);
+  store.create("a", {2}, Init::constant(0));
+  set_gradient(store, "a", {3, 4});
+  Adam adam(store, {});
+  EXPECT_CONTAINS(message_of([&] { adam.step(1, {gradient_norm(store), -1}); }), "must not be negative, got -1");
+  EXPECT_CONTAINS(message_of([&] { adam.step(1, {{}, 1}); }), "clipping needs the gradients' norm");
+  EXPECT_CONTAINS(message_of([&] { adam.step(1, {Tensor::zeros({2}, DType::f64), 1}); }), "one float64 on cpu");
+}
+
 // Many chunks, and squares that overflow float.
 TEST(Clipping, SumsLargeTensorsInDouble) {
   ParamStore store(0);
