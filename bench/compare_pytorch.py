@@ -159,7 +159,7 @@ def torch_step(args):
     device = torch.device(args.device)
     gpu = device.type == "cuda"
     size = SIZES[args.size]
-    dropout = DROPOUT if args.dropout < 0 else {"vision": args.dropout, "text": args.dropout}
+    dropout = DROPOUT if args.dropout is None else {"vision": args.dropout, "text": args.dropout}
     model = (transformers_model if args.model == "transformers" else plain_model)(size, dropout)
     model.train().to(device)
     parameters = sum(p.numel() for p in model.parameters())
@@ -291,7 +291,8 @@ def compare(args):
     if args.device != "cpu" and not cuda_of_torch():
         sys.exit(f"compare_pytorch: the torch of {sys.executable} sees no CUDA device")
     common = [f"--{name.replace('_', '-')}={getattr(args, name)}"
-              for name in ("size", "batch", "seq", "threads", "steps", "warmup_steps", "dropout", "device", "dtype")]
+              for name in ("size", "batch", "seq", "threads", "steps", "warmup_steps", "dropout", "device", "dtype")
+              if getattr(args, name) is not None]
     sides = {
         "duet": ([args.duet, "bench", "step", "--json", *common], dict(os.environ)),
         "torch": (
@@ -369,7 +370,7 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--warmup-steps", type=int, default=3)
-    parser.add_argument("--dropout", type=float, default=-1, help="in both encoders; default: text 0.1, vision 0")
+    parser.add_argument("--dropout", type=float, help="in both encoders; default: text 0.1, vision 0")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", choices=("transformers", "plain"), default="transformers",
                         help="Hugging Face's classes, or a bare torch module")

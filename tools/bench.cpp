@@ -87,6 +87,9 @@ void add_bench_command(CLI::App& app) {
       "measured against the same batches held ready");
   step->add_option("--vocab", c->step.vocab, "Vocabulary file for the texts of --data");
   step->add_option("--workers", c->step.workers, "Loader threads for --data")->capture_default_str()->needs(data);
+  step->add_flag("--cached", c->step.cached,
+                 "With --data: images are decoded beforehand, as in every epoch of training but the first")
+      ->needs(data);
   step->add_option("--padding", c->step.padding, "Share of the texts' tokens that is padding; 0 = all of full length")
       ->capture_default_str();
   step->add_flag("--packed,!--no-packed", c->step.packed, "On the CPU: leave padding out instead of computing it");

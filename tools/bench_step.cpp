@@ -170,7 +170,8 @@ struct StepRunner {
   }
 };
 
-// Batches as training reads them. Nothing is cached, so that each image costs what it costs in the first epoch.
+// Batches as training reads them: in its first epoch, where every image is decoded, or in a later one, where all come
+// from the cache.
 std::unique_ptr<train::Loader> open_data(const StepBenchmark& b, models::ClassifierConfig& config) {
   const train::Dataset dataset = train::Dataset::open(b.data);
   auto tokenizer = std::make_shared<train::Tokenizer>(train::Tokenizer::from_vocab_file(b.vocab));
@@ -180,7 +181,11 @@ std::unique_ptr<train::Loader> open_data(const StepBenchmark& b, models::Classif
       dataset, dataset.split("train"), std::move(tokenizer),
       train::InputConfig{.image_size = static_cast<int>(config.vision->image_size),
                          .max_length = static_cast<int>(b.seq)},
-      0);
+      b.cached ? int64_t{1} << 30 : 0);
+  if (b.cached)
+    parallel_for(static_cast<int64_t>(source->size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) source->image(static_cast<size_t>(i));
+    });
   return std::make_unique<train::Loader>(
       source, train::LoaderConfig{.batch = b.batch, .augment = train::Augment::basic, .workers = b.workers});
 }

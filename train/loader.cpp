@@ -1,5 +1,7 @@
 #include "duet/train/loader.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <cstring>
 #include <numeric>
@@ -85,6 +87,9 @@ Loader::Loader(std::shared_ptr<const SampleSource> source, LoaderConfig config, 
   for (int i = 0; i < config_.workers; ++i)
     workers_.emplace_back([this, i] {
       name_thread(text("loader ", i));
+      // On Linux this is the thread's own priority. While batches are ready, loading must not take a core from one of
+      // the threads that compute a step, since the others would wait for it; when none is ready, the cores are free.
+      setpriority(PRIO_PROCESS, 0, 10);
       work();
     });
 }

@@ -258,6 +258,7 @@ TEST(BenchStep, NamesWhatIsSupported) {
   expect_usage("--size mini --seq 65", "--seq 65: size mini takes 1 to 64 tokens");
   expect_usage("--batch 0", "--batch 0 must be positive");
   expect_usage("--dropout=-0.1", "--dropout must be at least 0 and below 1, got -0.1");
+  expect_usage("--cached", "--cached requires --data");
   expect_usage("--workers 3", "--workers requires --data");
   expect_usage("--data d --vocab v --padding 0.5", "--padding is for random texts");
   const auto missing = run_duet("bench step --device cuda:63");  // no such device anywhere, or no backend
