@@ -1,9 +1,11 @@
 #include "duet/train/loader.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <numeric>
 #include <set>
@@ -73,6 +75,26 @@ TEST_F(LoaderTest, OrderDependsOnSeedAndEpochAlone) {
   config.seed = 4;
   Loader other(images_and_text, config);
   EXPECT_NE(other.next().samples, expected[0].samples);
+}
+
+// Loading must not take a core from a thread that computes a step.
+TEST_F(LoaderTest, ThreadsGiveWayToThoseThatCompute) {
+  Loader loader(source(), {.batch = 10, .workers = 2});
+  loader.next();
+  const auto behind = [] {
+    int count = 0;
+    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+      std::ifstream comm(task.path() / "comm");
+      std::string name;
+      std::getline(comm, name);
+      const auto id = static_cast<id_t>(std::stoul(task.path().filename().string()));
+      count += name.starts_with("loader") && getpriority(PRIO_PROCESS, id) >= 10;
+    }
+    return count;
+  };
+  // A thread may still be starting when the other one has made the batch.
+  for (int i = 0; i < 500 && behind() < 2; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_EQ(behind(), 2);
 }
 
 TEST_F(LoaderTest, WithoutShufflingTheOrderIsThatOfTheManifest) {
