@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include "duet/core/device.h"
 #include "duet/core/json.h"
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <thread>
 
 #include "duet/core/parallel.h"
 #include "duet/tests/tools/run_duet.h"
@@ -237,6 +238,17 @@ TEST(BenchStep, Bfloat16IsComparedWithItsOwnPeak) {
   if (!bfloat16_peak_kernel()) GTEST_SKIP() << "this processor has no AVX512-BF16";
   // Twice the products in each instruction; how many of them the processor does at once is its own business.
   EXPECT_GT(r["peak_gflops"].get<double>(), 1.3 * measure_peak_gflops(float32_peak_kernel()));
+}
+
+TEST(BenchStep, MoreThreadsThanCoresGetAWarning) {
+  const unsigned cores = std::thread::hardware_concurrency();
+  const auto stderr_with = [](unsigned threads) {
+    return run_duet("bench step --size mini --batch 1 --seq 4 --steps 1 --warmup-steps 0 --threads " +
+                    std::to_string(threads))
+        .err;
+  };
+  EXPECT_NE(stderr_with(cores + 1).find("warning: --threads " + std::to_string(cores + 1)), std::string::npos);
+  EXPECT_EQ(stderr_with(cores).find("warning"), std::string::npos);
 }
 
 TEST(BenchStep, RecomputeRunsTheSameWork) {
