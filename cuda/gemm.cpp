@@ -17,6 +17,13 @@ constexpr cudaDataType_t data_type() {
   return std::is_same_v<T, bf16> ? CUDA_R_16BF : CUDA_R_32F;
 }
 
+// What cuBLASLt does to a product while it writes it, and the vector and the matrix that takes.
+struct Epilogue {
+  cublasLtEpilogue_t kind = CUBLASLT_EPILOGUE_DEFAULT;
+  const void* bias = nullptr;  // added; or the bias gradient, which is written
+  void* aux = nullptr;         // the value before GELU, which is written; as wide as the result
+};
+
 // One product as cuBLASLt sees it, in its column-major words: d (rows, columns) = a b.
 struct Problem {
   int64_t rows, columns, inner;
@@ -26,7 +33,7 @@ struct Problem {
   int64_t batch, stride_a, stride_b, stride_d;
   int alignment;  // of the least aligned operand, in bytes, up to 256
   bool fast;      // TF32
-  bool bias;      // a bias is added in the epilogue
+  cublasLtEpilogue_t epilogue;
   int device;
   auto operator<=>(const Problem&) const = default;
 };
@@ -62,7 +69,13 @@ cublasLtMatrixLayout_t make_layout(cudaDataType_t type, int64_t rows, int64_t co
   return layout;
 }
 
-Plan make_plan(Context& context, const Problem& p, const void* bias) {
+// A descriptor holds the pointers of one call.
+void set_pointers(cublasLtMatmulDesc_t operation, const Epilogue& epilogue) {
+  if (epilogue.bias != nullptr) set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, epilogue.bias);
+  if (epilogue.aux != nullptr) set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, epilogue.aux);
+}
+
+Plan make_plan(Context& context, const Problem& p, const Epilogue& epilogue) {
   Plan plan;
   const cublasComputeType_t compute = p.fast ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
   check_cublas(cublasLtMatmulDescCreate(&plan.operation, compute, CUDA_R_32F), "cublasLtMatmulDescCreate");
@@ -73,9 +86,10 @@ Plan make_plan(Context& context, const Problem& p, const void* bias) {
   plan.b = make_layout(p.in, p.transpose_b ? p.columns : p.inner, p.transpose_b ? p.inner : p.columns, p.ldb, p.batch,
                        p.stride_b);
   plan.d = make_layout(p.out, p.rows, p.columns, p.ldd, p.batch, p.stride_d);
-  if (p.bias) {
-    set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-    set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);  // the heuristics may refuse a bias without a place
+  if (p.epilogue != CUBLASLT_EPILOGUE_DEFAULT) {
+    set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, p.epilogue);
+    set_pointers(plan.operation, epilogue);  // the heuristics may refuse an epilogue without a place
+    if (epilogue.aux != nullptr) set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, p.ldd);
   }
   cublasLtMatmulPreference_t preference = nullptr;
   check_cublas(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
@@ -94,20 +108,20 @@ Plan make_plan(Context& context, const Problem& p, const void* bias) {
                                                                plan.d, preference, 1, &result, &found);
   cublasLtMatmulPreferenceDestroy(preference);
   plan.usable = status == CUBLAS_STATUS_SUCCESS && found > 0;
-  check(plan.usable || p.bias, "gemm", "cuBLASLt has no algorithm for (", p.columns, ", ", p.inner, ") by (", p.inner,
-        ", ", p.rows, "), batch ", p.batch, ": ", cublasLtGetStatusString(status));
+  check(plan.usable || p.epilogue != CUBLASLT_EPILOGUE_DEFAULT, "gemm", "cuBLASLt has no algorithm for (", p.columns,
+        ", ", p.inner, ") by (", p.inner, ", ", p.rows, "), batch ", p.batch, ": ", cublasLtGetStatusString(status));
   plan.algorithm = result.algo;
   return plan;
 }
 
-// Plans of the process. The lock also covers a call's use of a plan, whose descriptor holds that call's bias pointer.
+// Plans of the process. The lock also covers a call's use of a plan, whose descriptor holds that call's pointers.
 std::mutex plans_mutex;
 
-Plan& plan_for(Context& context, const Problem& problem, const void* bias) {
+Plan& plan_for(Context& context, const Problem& problem, const Epilogue& epilogue) {
   static std::map<Problem, Plan> plans;
   const auto it = plans.find(problem);
   if (it != plans.end()) return it->second;
-  return plans.emplace(problem, make_plan(context, problem, bias)).first->second;
+  return plans.emplace(problem, make_plan(context, problem, epilogue)).first->second;
 }
 
 template <class... P>
@@ -116,11 +130,12 @@ int alignment_of(const P*... pointers) {
   return static_cast<int>(bits & -bits);
 }
 
-// Row-major c = a b is column-major c^T = b^T a^T over the same memory, so the operands change places.
+// Row-major c = a b is column-major c^T = b^T a^T over the same memory, so the operands change places. False, and
+// nothing done, when the epilogue is not to be had for this product.
 template <class T, class Out>
 bool multiply(CudaContext which, int64_t batch, int64_t m, int64_t n, int64_t k, float alpha, ops::Matrix<const T> a,
               int64_t stride_a, ops::Matrix<const T> b, int64_t stride_b, float beta, ops::Matrix<Out> c,
-              int64_t stride_c, const void* bias = nullptr) {
+              int64_t stride_c, const Epilogue& epilogue = {}) {
   Context& context = context_of(which);
   const Problem problem{.rows = n,
                         .columns = m,
@@ -136,14 +151,14 @@ bool multiply(CudaContext which, int64_t batch, int64_t m, int64_t n, int64_t k,
                         .stride_a = stride_b,
                         .stride_b = stride_a,
                         .stride_d = stride_c,
-                        .alignment = alignment_of(a.data, b.data, c.data, bias),
+                        .alignment = alignment_of(a.data, b.data, c.data, epilogue.bias, epilogue.aux),
                         .fast = numerics().tf32 && std::is_same_v<T, float>,
-                        .bias = bias != nullptr,
+                        .epilogue = epilogue.kind,
                         .device = which.index};
   const std::lock_guard lock(plans_mutex);
-  const Plan& plan = plan_for(context, problem, bias);
+  const Plan& plan = plan_for(context, problem, epilogue);
   if (!plan.usable) return false;
-  if (bias != nullptr) set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+  set_pointers(plan.operation, epilogue);
   const Timed timed(context, "matmul");
   check_cublas(
       cublasLtMatmul(context.blas, plan.operation, &alpha, b.data, plan.a, a.data, plan.b, &beta, c.data, plan.d,
@@ -159,14 +174,37 @@ bool gemm_add_bias(CudaContext context, int64_t m, int64_t out, int64_t in, cons
                    T* z) {
   if (m == 0 || out == 0) return true;
   if (bias != nullptr && in > 0 &&
-      multiply<T, T>(context, 1, m, out, in, 1.0f, {x, in}, 0, {w, in, true}, 0, 0.0f, {z, out}, 0, bias))
+      multiply<T, T>(context, 1, m, out, in, 1.0f, {x, in}, 0, {w, in, true}, 0, 0.0f, {z, out}, 0,
+                     {CUBLASLT_EPILOGUE_BIAS, bias}))
     return true;
   ops::gemm<T>(context, m, out, in, 1.0f, {x, in}, {w, in, true}, 0.0f, {z, out});
   return false;
 }
-template bool gemm_add_bias<float>(CudaContext, int64_t, int64_t, int64_t, const float*, const float*, const float*,
-                                   float*);
-template bool gemm_add_bias<bf16>(CudaContext, int64_t, int64_t, int64_t, const bf16*, const bf16*, const bf16*, bf16*);
+
+template <class T>
+bool gemm_add_bias_gelu(CudaContext context, int64_t m, int64_t out, int64_t in, const T* x, const T* w, const T* bias,
+                        T* z, T* y) {
+  // cuBLASLt's demands on the matrix of values before GELU.
+  if (m == 0 || in == 0 || out % 8 != 0 || alignment_of(z) < 16) return false;
+  return multiply<T, T>(context, 1, m, out, in, 1.0f, {x, in}, 0, {w, in, true}, 0, 0.0f, {y, out}, 0,
+                        {CUBLASLT_EPILOGUE_GELU_AUX_BIAS, bias, z});
+}
+
+template <class T>
+bool gemm_sum_bias(CudaContext context, int64_t m, int64_t out, int64_t in, const T* dz, const T* x, Wide<T>* dw,
+                   Wide<T>* dbias) {
+  if (m == 0 || out == 0 || in == 0) return false;
+  return multiply<T, Wide<T>>(context, 1, out, in, m, 1.0f, {dz, out, true}, 0, {x, in}, 0, 0.0f, {dw, in}, 0,
+                              {CUBLASLT_EPILOGUE_BGRADB, dbias});
+}
+
+#define DUET_INSTANTIATE(T)                                                                                          \
+  template bool gemm_add_bias<T>(CudaContext, int64_t, int64_t, int64_t, const T*, const T*, const T*, T*);          \
+  template bool gemm_add_bias_gelu<T>(CudaContext, int64_t, int64_t, int64_t, const T*, const T*, const T*, T*, T*); \
+  template bool gemm_sum_bias<T>(CudaContext, int64_t, int64_t, int64_t, const T*, const T*, Wide<T>*, Wide<T>*);
+DUET_INSTANTIATE(float)
+DUET_INSTANTIATE(bf16)
+#undef DUET_INSTANTIATE
 
 }  // namespace cuda
 

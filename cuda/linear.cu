@@ -86,6 +86,11 @@ void linear_forward(CudaContext context, int64_t m, int64_t in, int64_t out, con
     convert_elements<T, Wide<T>>(context, bias, rounded.data<T>(), out);
     added = rounded.data<T>();
   }
+  // In float32 the tanh of that kernel is not known to be exact enough.
+  if constexpr (std::is_same_v<T, bf16>)
+    if (activation == Activation::gelu_tanh && added != nullptr &&
+        cuda::gemm_add_bias_gelu<T>(context, m, out, in, x, w, added, z, y))
+      return;
   if (!cuda::gemm_add_bias<T>(context, m, out, in, x, w, added, z) && added != nullptr)
     cuda::launch(context, "add_bias", cuda::add_bias_kernel<T>, cuda::blocks_for(m * out, 256), dim3(256), z, added,
                  m * out, out);
@@ -119,10 +124,21 @@ void bias_backward(CudaContext context, Rows<const T> dy, Wide<T>* dbias) {
   cuda::column_sum<T, Wide<T>>(context, "bias_backward", dy, dbias);
 }
 
-#define DUET_INSTANTIATE(T)                                                                                       \
-  template void linear_forward<T>(CudaContext, int64_t, int64_t, int64_t, const T*, const T*, const Wide<T>*,     \
-                                  Activation, T*, T*);                                                            \
-  template void activation_backward<T>(CudaContext, Rows<const T>, Rows<const T>, Activation, Rows<T>, Wide<T>*); \
+template <class T>
+void weight_backward(CudaContext context, int64_t m, int64_t in, int64_t out, const T* dz, const T* x, Wide<T>* dw,
+                     Wide<T>* dbias) {
+  if (dbias != nullptr) {
+    if (cuda::gemm_sum_bias<T>(context, m, out, in, dz, x, dw, dbias)) return;
+    bias_backward<T>(context, {dz, m, out}, dbias);
+  }
+  gemm<T, Wide<T>>(context, out, in, m, 1, {dz, out, true}, {x, in}, 0, {dw, in});
+}
+
+#define DUET_INSTANTIATE(T)                                                                                         \
+  template void linear_forward<T>(CudaContext, int64_t, int64_t, int64_t, const T*, const T*, const Wide<T>*,       \
+                                  Activation, T*, T*);                                                              \
+  template void weight_backward<T>(CudaContext, int64_t, int64_t, int64_t, const T*, const T*, Wide<T>*, Wide<T>*); \
+  template void activation_backward<T>(CudaContext, Rows<const T>, Rows<const T>, Activation, Rows<T>, Wide<T>*);   \
   template void bias_backward<T>(CudaContext, Rows<const T>, Wide<T>*);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(bf16)

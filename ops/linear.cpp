@@ -21,14 +21,17 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias,
                              if (kept.defined()) {
                                dz = empty_like(dy);
                                db = layer.activation_gradient(kept, activation, dy, dz, {}, sink.needs(2));
-                             } else if (sink.needs(2)) {
+                             } else if (sink.needs(2) && !sink.needs(1)) {
                                db = layer.bias_gradient(dy);
                              }
-                             if (db.defined()) sink.add(2, std::move(db));
                              if (sink.needs(0)) sink.add(0, layer.input_gradient(dz));
-                             if (!sink.needs(1)) return;
-                             OpScope::touches(xd);
-                             sink.add(1, layer.weight_gradient(dz, xd));
+                             if (sink.needs(1)) {
+                               OpScope::touches(xd);
+                               auto g = layer.weight_gradient(dz, xd, sink.needs(2) && !db.defined());
+                               sink.add(1, std::move(g.weight));
+                               if (g.bias.defined()) db = std::move(g.bias);
+                             }
+                             if (db.defined()) sink.add(2, std::move(db));
                            });
 }
 
@@ -59,12 +62,12 @@ Variable feed_forward(const Variable& x, const Variable& weight1, const Variable
                                const Tensor hidden = sink.needs(3) ? empty_like(z) : Tensor();
                                Tensor db = inner.activation_gradient(z, activation, dhidden, dz, hidden, sink.needs(2));
                                if (db.defined()) sink.add(2, std::move(db));
-                               if (hidden.defined()) sink.add(3, outer.weight_gradient(dy, hidden));
+                               if (hidden.defined()) sink.add(3, outer.weight_gradient(dy, hidden).weight);
                              }
                              if (sink.needs(0)) sink.add(0, inner.input_gradient(dz));
                              if (!sink.needs(1)) return;
                              OpScope::touches(xd);
-                             sink.add(1, inner.weight_gradient(dz, xd));
+                             sink.add(1, inner.weight_gradient(dz, xd).weight);
                            });
 }
 

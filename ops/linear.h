@@ -40,5 +40,13 @@ template <class T>
 void bias_backward(CpuContext, Rows<const T> dy, Wide<T>* dbias);
 template <class T>
 void bias_backward(CudaContext, Rows<const T> dy, Wide<T>* dbias);
+// dw (out, in) = dz^T x of dz (m, out) and x (m, in), and dbias = sum of dz over rows unless it is null; on a GPU in
+// one kernel where cuBLASLt has one.
+template <class T>
+void weight_backward(CpuContext, int64_t m, int64_t in, int64_t out, const T* dz, const T* x, Wide<T>* dw,
+                     Wide<T>* dbias);
+template <class T>
+void weight_backward(CudaContext, int64_t m, int64_t in, int64_t out, const T* dz, const T* x, Wide<T>* dw,
+                     Wide<T>* dbias);
 
 }  // namespace duet::ops

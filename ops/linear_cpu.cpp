@@ -90,11 +90,19 @@ void bias_backward(CpuContext, Rows<const T> dy, Wide<T>* dbias) {
   column_sum(dy, dbias);
 }
 
+template <class T>
+void weight_backward(CpuContext context, int64_t m, int64_t in, int64_t out, const T* dz, const T* x, Wide<T>* dw,
+                     Wide<T>* dbias) {
+  if (dbias != nullptr) bias_backward<T>(context, {dz, m, out}, dbias);
+  gemm<T, Wide<T>>(context, out, in, m, 1, {dz, out, true}, {x, in}, 0, {dw, in});
+}
+
 #define DUET_INSTANTIATE(T)                                                                                          \
   template void linear_forward<T>(CpuContext, int64_t, int64_t, int64_t, const T*, const T*, const Wide<T>*,         \
                                   Activation, T*, T*);                                                               \
   template void activation_backward<T>(CpuContext, Rows<const T>, Rows<const T>, Activation, Rows<T>, Wide<T>*, T*); \
-  template void bias_backward<T>(CpuContext, Rows<const T>, Wide<T>*);
+  template void bias_backward<T>(CpuContext, Rows<const T>, Wide<T>*);                                               \
+  template void weight_backward<T>(CpuContext, int64_t, int64_t, int64_t, const T*, const T*, Wide<T>*, Wide<T>*);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(double)
 DUET_INSTANTIATE(bf16)

@@ -43,14 +43,15 @@ Tensor LinearLayer::input_gradient(const Tensor& dz) const {
   return dx;
 }
 
-Tensor LinearLayer::weight_gradient(const Tensor& dz, const Tensor& x) const {
+LinearLayer::Gradients LinearLayer::weight_gradient(const Tensor& dz, const Tensor& x, bool bias_wanted) const {
   OpScope::computes(flops());
-  Tensor dw = Tensor::empty({out_, in_}, wide(dz.dtype()), dz.device());
+  Gradients g{Tensor::empty({out_, in_}, wide(dz.dtype()), dz.device()), {}};
+  if (bias_wanted) g.bias = Tensor::empty({out_}, wide(dz.dtype()), dz.device());
   dispatch(dz, [&]<class T>(auto context, Type<T>) {
-    gemm<T, Wide<T>>(context, out_, in_, rows_, 1, {dz.data<T>(), out_, true}, {x.data<T>(), in_}, 0,
-                     {dw.data<Wide<T>>(), in_});
+    weight_backward<T>(context, rows_, in_, out_, dz.data<T>(), x.data<T>(), g.weight.data<Wide<T>>(),
+                       bias_wanted ? g.bias.data<Wide<T>>() : nullptr);
   });
-  return dw;
+  return g;
 }
 
 Tensor LinearLayer::bias_gradient(const Tensor& dz) const {

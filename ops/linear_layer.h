@@ -18,8 +18,11 @@ class LinearLayer {
   void forward(const Tensor& x, Activation activation, const Tensor& z, const Tensor& y) const;
   // dz w
   Tensor input_gradient(const Tensor& dz) const;
-  // dz^T x
-  Tensor weight_gradient(const Tensor& dz, const Tensor& x) const;
+  struct Gradients {
+    Tensor weight, bias;
+  };
+  // dz^T x, and the sum of dz over rows if it is wanted.
+  Gradients weight_gradient(const Tensor& dz, const Tensor& x, bool bias_wanted = false) const;
   // The sum of dz over rows.
   Tensor bias_gradient(const Tensor& dz) const;
   // dz = dy activation'(z), which may be written over dy, and on the CPU activation(z) once more into y if that is

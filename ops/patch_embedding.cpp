@@ -64,19 +64,18 @@ Variable patch_embedding(const Variable& images, const Variable& weight, const V
             unpatchify<T>(context, grid, dpatches.data<T>(), dx.data<T>());
             sink.add(0, std::move(dx));
           }
+          Tensor db = Tensor::empty({width}, wide(dy.dtype()), dy.device());
           if (sink.needs(1)) {
             OpScope::computes(flops);
             OpScope::touches(patches);
             Tensor dw = Tensor::empty(w.shape(), wide(dy.dtype()), dy.device());
-            gemm<T, Wide<T>>(context, width, grid.size(), m, 1, {dprojected.data<T>(), width, true},
-                             {patches.data<T>(), grid.size()}, 0, {dw.data<Wide<T>>(), grid.size()});
+            weight_backward<T>(context, m, grid.size(), width, dprojected.data<T>(), patches.data<T>(),
+                               dw.data<Wide<T>>(), sink.needs(2) ? db.data<Wide<T>>() : nullptr);
             sink.add(1, std::move(dw));
-          }
-          if (sink.needs(2)) {
-            Tensor db = Tensor::empty({width}, wide(dy.dtype()), dy.device());
+          } else if (sink.needs(2)) {
             bias_backward<T>(context, {dprojected.data<T>(), m, width}, db.data<Wide<T>>());
-            sink.add(2, std::move(db));
           }
+          if (sink.needs(2)) sink.add(2, std::move(db));
         });
       });
 }

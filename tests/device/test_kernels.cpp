@@ -231,6 +231,18 @@ TEST(DeviceLinear, EveryCallHasItsOwnBias) {
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(results[i].data().at(127), static_cast<double>(i + 1));
 }
 
+TEST(DeviceLinear, EveryCallHasItsOwnBiasGradient) {
+  const Variable x(Tensor::full({16, 8}, DType::f32, 1, device()));
+  const Variable weight(Tensor::zeros({8, 8}, DType::f32, device()), true);
+  std::vector<Tensor> gradients;
+  for (const double value : {1, 2, 3}) {
+    const Variable bias(Tensor::zeros({8}, DType::f32, device()), true);
+    backward(sum(linear(x, weight, bias)), Tensor::full({}, DType::f32, value, device()));
+    gradients.push_back(bias.gradient());
+  }
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(gradients[i].at(7), 16 * static_cast<double>(i + 1));
+}
+
 // Blocks end beyond the last row: nothing outside of the output may change, whether in packs or not.
 TEST(DeviceRows, LeaveTheirNeighboursAlone) {
   for (const int64_t width : {7, 8, 2049, 2056})
