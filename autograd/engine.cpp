@@ -2,6 +2,7 @@
 
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 #include "duet/autograd/accumulate.h"
 #include "duet/autograd/grad_mode.h"
@@ -63,6 +64,12 @@ struct Engine {
     }
   }
 
+  // The gradient that has gathered where the edge leads to.
+  Tensor& gathered(const Edge& edge) {
+    if (edge.leaf) return leaves.at(edge.leaf.get()).gradient;
+    return pending.at(edge.node.get()).output_gradients[edge.output];
+  }
+
   // One consumer of what the edge leads to has delivered its contribution (possibly none).
   void deliver(const Edge& edge, Tensor gradient) {
     if (edge.leaf) {
@@ -98,7 +105,7 @@ struct Engine {
       for (const Tensor& g : p.output_gradients) reached |= g.defined();
       std::vector<Tensor> slots(node->inputs.size());
       if (reached) {
-        GradientSink sink(*node, slots);
+        GradientSink sink(*this, *node, slots);
         const OpScope scope(node->op, ScopeKind::backward);
         node->backward(p.output_gradients, sink);
         if (tracing()) trace_operands(node->op, p.output_gradients, slots);
@@ -111,6 +118,14 @@ struct Engine {
     }
   }
 };
+
+Tensor GradientSink::take(size_t i) {
+  const Edge& input = node_.inputs.at(i);
+  // What leads to two places arrives at both.
+  if (!input.needed() || (input.leaf && input.node)) return {};
+  Tensor& gathered = engine_.gathered(input);
+  return gathered.defined() && gathered.unique() ? std::exchange(gathered, {}) : Tensor();
+}
 
 void backward(const Variable& root, const Tensor& seed) {
   check(root.defined() && root.requires_grad(), "backward", "the root does not depend on any trainable leaf");

@@ -10,6 +10,7 @@ namespace duet {
 
 class Variable;
 class GradientSink;
+struct Engine;
 struct Node;
 
 // Receives the gradient of an op's output and adds the gradients of its inputs to the sink. Its captures are the
@@ -76,10 +77,16 @@ class GradientSink {
   // False when input i needs no gradient, so that its computation can be skipped.
   bool needs(size_t i) const;
   void add(size_t i, Tensor gradient);
+  // What other uses of input i have already contributed to its gradient, if there is something and nobody else holds
+  // it. The caller must add it to its own contribution, in place or not, and hand the sum to add(): the pass over
+  // memory that would add the two is spared. Otherwise undefined.
+  Tensor take(size_t i);
 
  private:
   friend struct Engine;
-  GradientSink(const Node& node, std::vector<Tensor>& slots) : node_(node), slots_(slots) {}
+  GradientSink(Engine& engine, const Node& node, std::vector<Tensor>& slots)
+      : engine_(engine), node_(node), slots_(slots) {}
+  Engine& engine_;
   const Node& node_;
   std::vector<Tensor>& slots_;
 };

@@ -71,7 +71,9 @@ Variable layer_norm(const Variable& x, const Variable& weight, const Variable& b
   const Tensor y = empty_like(x.data());
   const Saved saved = forward("layer_norm", x.data(), {}, weight.data(), bias.data(), eps, y);
   return Variable::from_op("layer_norm", y, {x, weight, bias}, [saved](const Tensor& dy, GradientSink& sink) {
-    Tensor dx = gradients(saved, dy, {}, sink.needs(0), 1, sink);
+    const Tensor others = sink.take(0);
+    OpScope::touches(others);
+    Tensor dx = gradients(saved, dy, others, sink.needs(0), 1, sink);
     if (dx.defined()) sink.add(0, std::move(dx));
   });
 }

@@ -24,7 +24,7 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias,
                              } else if (sink.needs(2) && !sink.needs(1)) {
                                db = layer.bias_gradient(dy);
                              }
-                             if (sink.needs(0)) sink.add(0, layer.input_gradient(dz));
+                             if (sink.needs(0)) sink.add(0, layer.input_gradient(dz, sink.take(0)));
                              if (sink.needs(1)) {
                                OpScope::touches(xd);
                                auto g = layer.weight_gradient(dz, xd, sink.needs(2) && !db.defined());
@@ -64,7 +64,7 @@ Variable feed_forward(const Variable& x, const Variable& weight1, const Variable
                                if (db.defined()) sink.add(2, std::move(db));
                                if (hidden.defined()) sink.add(3, outer.weight_gradient(dy, hidden).weight);
                              }
-                             if (sink.needs(0)) sink.add(0, inner.input_gradient(dz));
+                             if (sink.needs(0)) sink.add(0, inner.input_gradient(dz, sink.take(0)));
                              if (!sink.needs(1)) return;
                              OpScope::touches(xd);
                              sink.add(1, inner.weight_gradient(dz, xd).weight);

@@ -33,14 +33,19 @@ void LinearLayer::forward(const Tensor& x, Activation activation, const Tensor& 
   });
 }
 
-Tensor LinearLayer::input_gradient(const Tensor& dz) const {
+Tensor LinearLayer::input_gradient(const Tensor& dz, Tensor sum) const {
   OpScope::computes(flops());
   OpScope::touches(weight_);
-  Tensor dx = Tensor::empty(input_, dz.dtype(), dz.device());
+  const bool adds = sum.defined();
+  if (adds)
+    OpScope::touches(sum);
+  else
+    sum = Tensor::empty(input_, dz.dtype(), dz.device());
   dispatch(dz, [&]<class T>(auto context, Type<T>) {
-    gemm<T>(context, rows_, in_, out_, 1, {dz.data<T>(), out_}, {weight_.data<T>(), in_}, 0, {dx.data<T>(), in_});
+    gemm<T>(context, rows_, in_, out_, 1, {dz.data<T>(), out_}, {weight_.data<T>(), in_}, adds ? 1 : 0,
+            {sum.data<T>(), in_});
   });
-  return dx;
+  return sum;
 }
 
 LinearLayer::Gradients LinearLayer::weight_gradient(const Tensor& dz, const Tensor& x, bool bias_wanted) const {

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -25,6 +26,8 @@ struct PreprocessCommand {
 std::vector<std::string> image_paths(const PreprocessCommand& c) {
   std::vector<std::string> paths = c.images;
   if (!c.list.empty()) {
+    check(!std::filesystem::is_directory(c.list), "preprocess", c.list,
+          " is a directory; --list takes a file with the path of an image on every line");
     std::ifstream lines(c.list);
     check(lines.is_open(), "preprocess", "cannot open ", c.list);
     for (std::string line; std::getline(lines, line);)

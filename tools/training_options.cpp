@@ -11,8 +11,8 @@ namespace duet::tools {
 
 void TrainingCommand::add_to(CLI::App& command) {
   train::TrainOptions& o = stage.options;
-  command.add_option("--size", size, "Size of encoders that start from scratch: mini, tiny or base")
-      ->capture_default_str();
+  size_option = command.add_option("--size", size, "Size of encoders that start from scratch: mini, tiny or base")
+                    ->capture_default_str();
   command.add_option("--vision-config", vision_config, "JSON file with ViT settings, instead of --size");
   command.add_option("--text-config", text_config, "JSON file with BERT settings, instead of --size");
   command

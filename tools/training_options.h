@@ -15,7 +15,7 @@ struct TrainingCommand {
   int threads = 0;
   int64_t max_pixels = 0;
   bool deterministic = true;
-  CLI::Option* fit_option = nullptr;  // to tell a choice from the default
+  CLI::Option *fit_option = nullptr, *size_option = nullptr;  // to tell a choice from the default
 
   // Adds the options; `defaults` are shown in --help.
   void add_to(CLI::App& command);

@@ -35,38 +35,26 @@ constexpr Kind kinds[] = {
 };
 
 // Before the part that prepares images, and after it.
-constexpr const char* multimodal_start = R"(import json
-import sys
-
-import torch
+constexpr const char* multimodal_start = R"(import json, sys, torch
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
-from transformers import BertConfig, BertModel, BertTokenizer, ViTConfig, ViTModel
 from torchvision.transforms.functional import normalize, pil_to_tensor
+from transformers import BertConfig, BertModel, BertTokenizer, ViTConfig, ViTModel
 
 directory, image_file, text = sys.argv[1:]
-config = json.load(open(f"{directory}/config.json"))
-processor = json.load(open(f"{directory}/preprocessor_config.json"))
+config, processor = (json.load(open(f"{directory}/{name}.json")) for name in ("config", "preprocessor_config"))
 weights = load_file(f"{directory}/model.safetensors")
-
 
 def part(name):
     return {key[len(name) + 1:]: value for key, value in weights.items() if key.startswith(name + ".")}
 
-
-def encoder(kind, settings, name, **options):
+def encoder(kind, settings, name, pooler):
     # from_pretrained and not load_state_dict, because Transformers 5 renames ViT's layers as it loads them.
-    model, info = kind.from_pretrained(None, config=settings, state_dict=part(name), output_loading_info=True, **options)
-    assert not any(info[k] for k in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
-    return model.eval()
+    return kind.from_pretrained(None, config=settings, state_dict=part(name), add_pooling_layer=pooler).eval()
 
-
-vit = encoder(ViTModel, ViTConfig(**config["vision_config"]), "vision_model", add_pooling_layer=False)
-mean = config.get("text_pooling") == "mean"
-bert = encoder(BertModel, BertConfig(**config["text_config"]), "text_model", add_pooling_layer=not mean)
-classifier = torch.nn.Linear(vit.config.hidden_size + bert.config.hidden_size, len(config["id2label"]))
-classifier.load_state_dict(part("classifier"), strict=True)
-
+mean, head = config.get("text_pooling") == "mean", part("classifier")
+vit = encoder(ViTModel, ViTConfig(**config["vision_config"]), "vision_model", pooler=False)
+bert = encoder(BertModel, BertConfig(**config["text_config"]), "text_model", pooler=not mean)
 tokens = BertTokenizer.from_pretrained(directory)(text, truncation=True, return_tensors="pt")
 side = vit.config.image_size
 image = ImageOps.exif_transpose(Image.open(image_file)).convert("RGBA")
@@ -91,10 +79,10 @@ constexpr const char* multimodal_end =
     R"(pixels = normalize(pil_to_tensor(image) * processor["rescale_factor"], processor["image_mean"], processor["image_std"])[None]
 with torch.no_grad():
     texts = bert(**tokens)
-    pooled = [vit(pixels).last_hidden_state[:, 0], texts.last_hidden_state.mean(dim=1) if mean else texts.pooler_output]
-    probabilities = classifier(torch.cat(pooled, dim=1)).softmax(dim=1)[0].tolist()
-for i, probability in enumerate(probabilities):
-    print(f"{probability:.6f}  {config['id2label'][str(i)]}")
+    pooled = vit(pixels).last_hidden_state[:, 0], texts.last_hidden_state.mean(dim=1) if mean else texts.pooler_output
+    logits = torch.nn.functional.linear(torch.cat(pooled, dim=1), head["weight"], head["bias"])
+for label, probability in zip(config["id2label"].values(), logits.softmax(dim=1)[0].tolist()):
+    print(f"{probability:.6f}  {label}")
 )";
 
 std::string multimodal_code(const InputConfig& input) {

@@ -1,5 +1,7 @@
 #include "duet/train/model_readme.h"
 
+#include <sstream>
+
 #include "duet/models/dual_encoder.h"
 #include "duet/models/multimodal.h"
 #include "duet/tests/train/expect.h"
@@ -37,10 +39,16 @@ TEST(ModelReadme, MultimodalClassifierHasAProgramThatLoadsIt) {
   for (const char* keys : {"`vision_model.*`", "`text_model.*`", "`classifier.weight`", "`classifier.bias`"})
     EXPECT_CONTAINS(page, keys);
   const std::string program = python_of(page);
-  for (const char* step : {"config.json", "model.safetensors", "ViTConfig(**config[\"vision_config\"])",
-                           "add_pooling_layer=False", "BertConfig(**config[\"text_config\"])", "strict=True",
+  for (const char* step : {"config.json", "model.safetensors", "ViTConfig(**config[\"vision_config\"])", "pooler=False",
+                           "BertConfig(**config[\"text_config\"])", "part(\"classifier\")",
                            "BertTokenizer.from_pretrained(directory)", "softmax(dim=1)", "id2label"})
     EXPECT_CONTAINS(program, step);
+  // Short enough to be read: 30 lines of code.
+  int lines = 0;
+  std::istringstream in(program);
+  for (std::string line; std::getline(in, line);)
+    if (const size_t first = line.find_first_not_of(' '); first != line.npos && line[first] != '#') ++lines;
+  EXPECT_LE(lines, 30);
 }
 
 // Transformers' own processors would stretch; the program must do as the training did.
