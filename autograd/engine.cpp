@@ -120,11 +120,8 @@ struct Engine {
 };
 
 Tensor GradientSink::take(size_t i) {
-  const Edge& input = node_.inputs.at(i);
-  // What leads to two places arrives at both.
-  if (!input.needed() || (input.leaf && input.node)) return {};
-  Tensor& gathered = engine_.gathered(input);
-  return gathered.defined() && gathered.unique() ? std::exchange(gathered, {}) : Tensor();
+  // Whoever else holds it: who does may change with recomputation, and with it the rounding of the sum.
+  return needs(i) ? std::exchange(engine_.gathered(node_.inputs[i]), {}) : Tensor();
 }
 
 void backward(const Variable& root, const Tensor& seed) {

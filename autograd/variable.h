@@ -77,9 +77,9 @@ class GradientSink {
   // False when input i needs no gradient, so that its computation can be skipped.
   bool needs(size_t i) const;
   void add(size_t i, Tensor gradient);
-  // What other uses of input i have already contributed to its gradient, if there is something and nobody else holds
-  // it. The caller must add it to its own contribution, in place or not, and hand the sum to add(): the pass over
-  // memory that would add the two is spared. Otherwise undefined.
+  // What other uses of input i have already contributed to its gradient; undefined if there is nothing. The caller must
+  // add it to its own contribution and hand the sum to add(): the pass over memory that would add the two is spared.
+  // Others may hold the tensor too: only one that is unique() may be written over.
   Tensor take(size_t i);
 
  private:

@@ -184,8 +184,8 @@ bool gemm_add_bias(CudaContext context, int64_t m, int64_t out, int64_t in, cons
 template <class T>
 bool gemm_add_bias_gelu(CudaContext context, int64_t m, int64_t out, int64_t in, const T* x, const T* w, const T* bias,
                         T* z, T* y) {
-  // cuBLASLt's demands on the matrix of values before GELU.
-  if (m == 0 || in == 0 || out % 8 != 0 || alignment_of(z) < 16) return false;
+  // cuBLASLt demands whole groups of 8 of the matrix of values before GELU.
+  if (m == 0 || out == 0 || in == 0 || out % 8 != 0) return false;
   return multiply<T, T>(context, 1, m, out, in, 1.0f, {x, in}, 0, {w, in, true}, 0, 0.0f, {y, out}, 0,
                         {CUBLASLT_EPILOGUE_GELU_AUX_BIAS, bias, z});
 }
@@ -216,6 +216,7 @@ void gemm(CudaContext context, int64_t m, int64_t n, int64_t k, Wide<T> alpha, M
   if (m == 0 || n == 0) return;
   if (k == 0) {
     // An empty product still has to scale c.
+    if (beta == 1) return;
     check(beta == 0 && c.stride == n, "gemm", "an empty product on the GPU only writes a dense c");
     return zero_bytes(context, c.data, static_cast<size_t>(m * n) * sizeof(Out));
   }

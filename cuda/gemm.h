@@ -11,7 +11,7 @@ bool gemm_add_bias(CudaContext context, int64_t m, int64_t out, int64_t in, cons
                    T* z);
 
 // z as above and y (m, out) = gelu_tanh(z) in the same kernel, where cuBLASLt has one; otherwise false, and nothing
-// done. Its GELU is the tanh formula, computed from the unrounded z.
+// done. Its GELU is the tanh formula, computed from the unrounded z. bias must not be null.
 template <class T>
 bool gemm_add_bias_gelu(CudaContext context, int64_t m, int64_t out, int64_t in, const T* x, const T* w, const T* bias,
                         T* z, T* y);

@@ -117,8 +117,10 @@ void add_rows(int64_t m, int64_t n, const float* x, const float* bias, bool adds
     for (int64_t i = begin; i < end; ++i) {
       const float* row = x + i * n;
       bf16* out = c.data + i * c.stride;
-      for (int64_t j = 0; j < n; ++j)
-        out[j] = static_cast<bf16>(row[j] + (bias ? bias[j] : 0) + (adds ? static_cast<float>(out[j]) : 0));
+      for (int64_t j = 0; j < n; ++j) {
+        const float sum = bias ? row[j] + bias[j] : row[j];
+        out[j] = static_cast<bf16>(adds ? sum + static_cast<float>(out[j]) : sum);
+      }
     }
   });
 }
@@ -137,15 +139,23 @@ void multiply(int64_t m, int64_t n, int64_t k, Matrix<const bf16> a, Matrix<cons
   constexpr int64_t block = 16;
   if (cpu_has_bfloat16()) {
     std::atomic<bool> available = true;
-    parallel_for(
-        (m + block - 1) / block, std::max<int64_t>(3, (1 << 22) / (block * n * k)), [&](int64_t begin, int64_t end) {
-          const int64_t first = begin * block, rows = std::min(end * block, m) - first;
-          Product& product = product_for(rows);
-          if (product.available())
-            product.run(a.data + first * (a.transposed ? 1 : a.stride), b.data, bias, c.data + first * c.stride);
-          else
-            available = false;
-        });
+    const auto for_parts = [&](auto part) {
+      parallel_for((m + block - 1) / block, std::max<int64_t>(3, (1 << 22) / (block * n * k)),
+                   [&](int64_t begin, int64_t end) {
+                     const int64_t first = begin * block, rows = std::min(end * block, m) - first;
+                     Product& product = product_for(rows);
+                     if (product.available())
+                       part(product, first);
+                     else
+                       available = false;
+                   });
+    };
+    // What has been added to once cannot be done again by the way below.
+    if (adds) for_parts([](Product&, int64_t) {});
+    if (available)
+      for_parts([&](Product& product, int64_t first) {
+        product.run(a.data + first * (a.transposed ? 1 : a.stride), b.data, bias, c.data + first * c.stride);
+      });
     if (available) return;
   }
   const Tensor x = widened(a, m, k), y = widened(b, k, n);

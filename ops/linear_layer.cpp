@@ -37,10 +37,11 @@ Tensor LinearLayer::input_gradient(const Tensor& dz, Tensor sum) const {
   OpScope::computes(flops());
   OpScope::touches(weight_);
   const bool adds = sum.defined();
-  if (adds)
-    OpScope::touches(sum);
-  else
+  OpScope::touches(sum);
+  if (!adds)
     sum = Tensor::empty(input_, dz.dtype(), dz.device());
+  else if (!sum.unique())
+    sum = sum.clone();
   dispatch(dz, [&]<class T>(auto context, Type<T>) {
     gemm<T>(context, rows_, in_, out_, 1, {dz.data<T>(), out_}, {weight_.data<T>(), in_}, adds ? 1 : 0,
             {sum.data<T>(), in_});

@@ -64,7 +64,8 @@ Variable patch_embedding(const Variable& images, const Variable& weight, const V
             unpatchify<T>(context, grid, dpatches.data<T>(), dx.data<T>());
             sink.add(0, std::move(dx));
           }
-          Tensor db = Tensor::empty({width}, wide(dy.dtype()), dy.device());
+          Tensor db;
+          if (sink.needs(2)) db = Tensor::empty({width}, wide(dy.dtype()), dy.device());
           if (sink.needs(1)) {
             OpScope::computes(flops);
             OpScope::touches(patches);

@@ -76,12 +76,14 @@ void add_finetune_command(CLI::App& app) {
                 "--fit does not go with a pretrained vision model, whose images are prepared as it learned them");
     check_usage(c->stage.from.image_size == 0 || !c->stage.from.vision.empty(), "finetune",
                 "--image-size is for a pretrained vision encoder; from scratch use --vision-config");
-    const bool vision_scratch = parts.image && c->stage.from.vision.empty();
+    // Notes and no errors: scripts pass both to all their stages.
     const bool text_scratch = parts.text && c->stage.from.text.empty();
+    const bool sized = (parts.image && c->stage.from.vision.empty() && c->vision_config.empty()) ||
+                       (text_scratch && c->text_config.empty());
     if (!c->stage.vocab.empty() && !text_scratch)
       std::cerr << "note: --vocab is not used, it is for a text encoder from scratch\n";
-    if (c->size_option->count() > 0 && !vision_scratch && !text_scratch)
-      std::cerr << "note: --size is not used, it is for encoders from scratch\n";
+    if (c->size_option->count() > 0 && !sized)
+      std::cerr << "note: --size is not used, it is for encoders from scratch without a configuration file\n";
     c->stage.data = {c->data};
     c->stage.label = "finetune " + c->strategy;
     c->prepare();

@@ -26,7 +26,8 @@ struct PreprocessCommand {
 std::vector<std::string> image_paths(const PreprocessCommand& c) {
   std::vector<std::string> paths = c.images;
   if (!c.list.empty()) {
-    check(!std::filesystem::is_directory(c.list), "preprocess", c.list,
+    std::error_code unreadable;  // the stream below tells
+    check(!std::filesystem::is_directory(c.list, unreadable), "preprocess", c.list,
           " is a directory; --list takes a file with the path of an image on every line");
     std::ifstream lines(c.list);
     check(lines.is_open(), "preprocess", "cannot open ", c.list);

@@ -4,6 +4,9 @@
 #include <cmath>
 #include <cstring>
 #include <numbers>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
 
 #include "duet/core/error.h"
 
@@ -84,20 +87,51 @@ uint8_t to_byte(int32_t sum) {
   return static_cast<uint8_t>(std::clamp(sum >> resize_precision_bits, 0, 255));
 }
 
-void resize_row(const AxisWeights& axis, const uint8_t* row, uint8_t* out) {
-  for (const AxisWeights::Window& window : axis.windows) {
-    const int32_t* weights = axis.weights.data() + window.weights;
-    const uint8_t* pixel = row + static_cast<size_t>(window.first) * 3;
-    int32_t red = half, green = half, blue = half;
-    for (int i = 0; i < window.count; ++i, pixel += 3) {
-      red += pixel[0] * weights[i];
-      green += pixel[1] * weights[i];
-      blue += pixel[2] * weights[i];
-    }
-    *out++ = to_byte(red);
-    *out++ = to_byte(green);
-    *out++ = to_byte(blue);
+#ifdef __AVX2__
+constexpr bool has_pairs = true;
+
+// The sums of a window over two pixels at a time: the lanes are red, green, blue and one unused of each. `lanes` holds
+// each weight four times. Sums of integers are the same in any order.
+void resize_pairs(const AxisWeights::Window& window, const int32_t* lanes, const uint8_t* row, uint8_t* out) {
+  const __m128i spread = _mm_setr_epi8(0, 1, 2, 2, 3, 4, 5, 5, -1, -1, -1, -1, -1, -1, -1, -1);
+  const uint8_t* pixel = row + static_cast<size_t>(window.first) * 3;
+  __m256i sums = _mm256_setzero_si256();
+  for (int i = 0; i < window.count; i += 2, pixel += 6, lanes += 8) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(pixel));
+    const __m256i values = _mm256_cvtepu8_epi32(_mm_shuffle_epi8(bytes, spread));
+    const __m256i weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lanes));
+    sums = _mm256_add_epi32(sums, _mm256_mullo_epi32(values, weights));
   }
+  const __m128i both = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+  // Both steps of narrowing saturate, as to_byte does.
+  const __m128i words = _mm_srai_epi32(_mm_add_epi32(both, _mm_set1_epi32(half)), resize_precision_bits);
+  const __m128i narrow = _mm_packus_epi16(_mm_packs_epi32(words, words), words);
+  const int32_t packed = _mm_cvtsi128_si32(narrow);
+  std::memcpy(out, &packed, 3);
+}
+#else
+constexpr bool has_pairs = false;
+void resize_pairs(const AxisWeights::Window&, const int32_t*, const uint8_t*, uint8_t*) {}
+#endif
+
+void resize_pixels(const AxisWeights::Window& window, const int32_t* weights, const uint8_t* row, uint8_t* out) {
+  const uint8_t* pixel = row + static_cast<size_t>(window.first) * 3;
+  int32_t sums[] = {half, half, half};
+  for (int i = 0; i < window.count; ++i, pixel += 3)
+    for (int c = 0; c < 3; ++c) sums[c] += pixel[c] * weights[i];
+  for (int c = 0; c < 3; ++c) out[c] = to_byte(sums[c]);
+}
+
+// Where the lanes of each window's weights begin among all; an odd count is filled up with a weight of zero.
+std::vector<size_t> make_lanes(const AxisWeights& axis, std::vector<int32_t>& lanes) {
+  std::vector<size_t> begins;
+  for (const AxisWeights::Window& window : axis.windows) {
+    begins.push_back(lanes.size());
+    for (int i = 0; i < window.count; ++i)
+      lanes.insert(lanes.end(), 4, axis.weights[window.weights + static_cast<size_t>(i)]);
+    if (window.count % 2 == 1) lanes.insert(lanes.end(), 4, 0);
+  }
+  return begins;
 }
 
 // The most output positions whose windows are open at the same input position.
@@ -139,7 +173,8 @@ AxisWeights axis_weights(int from, int to, Resample resample) {
   return axis;
 }
 
-RowResizer::RowResizer(int width, int height, int new_width, int new_height, Resample resample) : height_(height) {
+RowResizer::RowResizer(int width, int height, int new_width, int new_height, Resample resample)
+    : width_(width), height_(height) {
   check(width > 0 && height > 0 && new_width > 0 && new_height > 0, "image", "cannot resize ", width, " x ", height,
         " to ", new_width, " x ", new_height, ": every side must be positive");
   const size_t row = static_cast<size_t>(new_width) * 3;
@@ -147,6 +182,7 @@ RowResizer::RowResizer(int width, int height, int new_width, int new_height, Res
   image_.rgb.reserve(row * static_cast<size_t>(new_height));
   if (new_width != width) {
     horizontal_ = axis_weights(width, new_width, resample);
+    if (has_pairs) lane_begins_ = make_lanes(horizontal_, lanes_);
     line_.resize(row);
   }
   if (new_height != height) {
@@ -158,7 +194,7 @@ RowResizer::RowResizer(int width, int height, int new_width, int new_height, Res
 void RowResizer::push(const uint8_t* row) {
   check(y_ < height_, "image", "more rows than the image is high, ", height_);
   if (!horizontal_.windows.empty()) {
-    resize_row(horizontal_, row, line_.data());
+    resize_row(row);
     row = line_.data();
   }
   // Output grows as rows come: a header that promises too much costs no memory that was never filled.
@@ -167,6 +203,20 @@ void RowResizer::push(const uint8_t* row) {
   else
     add_row(row);
   ++y_;
+}
+
+void RowResizer::resize_row(const uint8_t* row) {
+  uint8_t* out = line_.data();
+  for (size_t i = 0; i < horizontal_.windows.size(); ++i, out += 3) {
+    const AxisWeights::Window& window = horizontal_.windows[i];
+    // A pair is read with two bytes behind it.
+    const bool inside =
+        has_pairs && (window.first + window.count + window.count % 2) * int64_t{3} + 2 <= int64_t{width_} * 3;
+    if (inside)
+      resize_pairs(window, lanes_.data() + lane_begins_[i], row, out);
+    else
+      resize_pixels(window, horizontal_.weights.data() + window.weights, row, out);
+  }
 }
 
 void RowResizer::add_row(const uint8_t* row) {

@@ -35,13 +35,16 @@ class RowResizer {
   Image finish();                 // after the last row
 
  private:
+  void resize_row(const uint8_t* row);  // into line_
   void add_row(const uint8_t* row);
 
   AxisWeights horizontal_, vertical_;  // no windows: unchanged
   Image image_;
+  std::vector<int32_t> lanes_;              // the horizontal weights, laid out for vectors
+  std::vector<size_t> lane_begins_;         // of each window
   std::vector<uint8_t> line_;               // a row after the horizontal pass
   std::vector<std::vector<int32_t>> sums_;  // of open output rows; row i has slot i % size
-  int height_, y_ = 0;
+  int width_, height_, y_ = 0;
   int first_open_ = 0;
 };
 

@@ -45,17 +45,17 @@ directory, image_file, text = sys.argv[1:]
 config, processor = (json.load(open(f"{directory}/{name}.json")) for name in ("config", "preprocessor_config"))
 weights = load_file(f"{directory}/model.safetensors")
 
-def part(name):
-    return {key[len(name) + 1:]: value for key, value in weights.items() if key.startswith(name + ".")}
+part = lambda name: {k[len(name) + 1:]: v for k, v in weights.items() if k.startswith(name + ".")}
 
-def encoder(kind, settings, name, pooler):
+def encoder(kind, settings, name, **options):
     # from_pretrained and not load_state_dict, because Transformers 5 renames ViT's layers as it loads them.
-    return kind.from_pretrained(None, config=settings, state_dict=part(name), add_pooling_layer=pooler).eval()
+    model, info = kind.from_pretrained(None, config=settings, state_dict=part(name), output_loading_info=True, **options)
+    assert not any(info[k] for k in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
+    return model.eval()
 
 mean, head = config.get("text_pooling") == "mean", part("classifier")
-vit = encoder(ViTModel, ViTConfig(**config["vision_config"]), "vision_model", pooler=False)
-bert = encoder(BertModel, BertConfig(**config["text_config"]), "text_model", pooler=not mean)
-tokens = BertTokenizer.from_pretrained(directory)(text, truncation=True, return_tensors="pt")
+vit = encoder(ViTModel, ViTConfig(**config["vision_config"]), "vision_model", add_pooling_layer=False)
+bert = encoder(BertModel, BertConfig(**config["text_config"]), "text_model", add_pooling_layer=not mean)
 side = vit.config.image_size
 image = ImageOps.exif_transpose(Image.open(image_file)).convert("RGBA")
 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
@@ -72,13 +72,13 @@ constexpr const char* multimodal_edge = R"(edge, (width, height) = processor["si
 size = (edge, edge * height // width) if width <= height else (edge * width // height, edge)
 image = image.resize(size, processor["resample"])
 )";
-constexpr const char* multimodal_crop = R"(left, top = (image.width - side) // 2, (image.height - side) // 2
-image = image.crop((left, top, left + side, top + side))
+constexpr const char* multimodal_crop =
+    R"(image = image.crop((x := (image.width - side) // 2, y := (image.height - side) // 2, x + side, y + side))
 )";
 constexpr const char* multimodal_end =
     R"(pixels = normalize(pil_to_tensor(image) * processor["rescale_factor"], processor["image_mean"], processor["image_std"])[None]
 with torch.no_grad():
-    texts = bert(**tokens)
+    texts = bert(**BertTokenizer.from_pretrained(directory)(text, truncation=True, return_tensors="pt"))
     pooled = vit(pixels).last_hidden_state[:, 0], texts.last_hidden_state.mean(dim=1) if mean else texts.pooler_output
     logits = torch.nn.functional.linear(torch.cat(pooled, dim=1), head["weight"], head["bias"])
 for label, probability in zip(config["id2label"].values(), logits.softmax(dim=1)[0].tolist()):

@@ -147,15 +147,19 @@ TEST(FromOp, ChecksGradientsAtTheDoor) {
   EXPECT_CONTAINS(message_of([&] { Variable::without_backward("one_way", x.data(), {x}); }), "one_way");
 }
 
-// y = 2 x, whose backward pass adds to what other uses of x have left where it may.
+// y = 2 x, whose backward pass adds to what other uses of x have left, in place where it may.
 struct Doubler {
-  int taken = 0;
+  int taken = 0, in_place = 0;
   Variable operator()(const Variable& x) {
     return Variable::from_op("doubler", x.data(), {x}, [this](const Tensor& dy, GradientSink& sink) {
       Tensor dx = sink.take(0);
       taken += dx.defined() ? 1 : 0;
       EXPECT_FALSE(sink.take(0).defined());
-      if (!dx.defined()) dx = Tensor::zeros(dy.shape(), dy.dtype());
+      in_place += dx.defined() && dx.unique() ? 1 : 0;
+      if (!dx.defined())
+        dx = Tensor::zeros(dy.shape(), dy.dtype());
+      else if (!dx.unique())
+        dx = dx.clone();
       for (int64_t i = 0; i < dy.numel(); ++i) dx.data<double>()[i] += 2 * dy.at(i);
       sink.add(0, dx);
     });
@@ -172,18 +176,20 @@ TEST(GradientSink, TakesWhatOtherUsesHaveLeft) {
     // Each node that runs leaves its part before the next.
     backward(ops::sum(ops::add(doubler(input), ops::add(doubler(input), doubler(input)))));
     EXPECT_EQ(doubler.taken, 2);
+    EXPECT_EQ(doubler.in_place, 2);
     EXPECT_EQ(values(x.gradient()), (std::vector<double>{6 * factor, 6 * factor}));
   }
 }
 
 // y = x + 2 x: the sum's gradient goes to both as one tensor, which nobody may change.
-TEST(GradientSink, LeavesAloneWhatOthersHold) {
+TEST(GradientSink, TellsWhatOthersHold) {
   const Variable x = leaf({2}, {3, -2});
   Doubler doubler;
   const Variable y = ops::scale(x, 1);
   const Tensor seed = Tensor::from({2}, std::vector<double>{1, 5});
   backward(ops::add(y, doubler(y)), seed);
-  EXPECT_EQ(doubler.taken, 0);
+  EXPECT_EQ(doubler.taken, 1);
+  EXPECT_EQ(doubler.in_place, 0);
   EXPECT_EQ(values(x.gradient()), (std::vector<double>{3, 15}));
   EXPECT_EQ(values(seed), (std::vector<double>{1, 5}));
 }

@@ -4,6 +4,8 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <set>
+#include <string>
 
 #include "duet/autograd/engine.h"
 #include "duet/core/backend.h"
@@ -232,15 +234,50 @@ TEST(DeviceLinear, EveryCallHasItsOwnBias) {
 }
 
 TEST(DeviceLinear, EveryCallHasItsOwnBiasGradient) {
-  const Variable x(Tensor::full({16, 8}, DType::f32, 1, device()));
-  const Variable weight(Tensor::zeros({8, 8}, DType::f32, device()), true);
-  std::vector<Tensor> gradients;
-  for (const double value : {1, 2, 3}) {
-    const Variable bias(Tensor::zeros({8}, DType::f32, device()), true);
-    backward(sum(linear(x, weight, bias)), Tensor::full({}, DType::f32, value, device()));
-    gradients.push_back(bias.gradient());
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const Variable x(Tensor::full({16, 8}, dtype, 1, device()));
+    const Variable weight(Tensor::zeros({8, 8}, DType::f32, device()), true);
+    std::vector<Tensor> gradients;
+    for (const double value : {1, 2, 3}) {
+      const Variable bias(Tensor::zeros({8}, DType::f32, device()), true);
+      backward(linear(x, weight, bias), Tensor::full({16, 8}, dtype, value, device()));
+      gradients.push_back(bias.gradient());
+    }
+    for (size_t i = 0; i < 3; ++i) EXPECT_EQ(gradients[i].at(7), 16 * static_cast<double>(i + 1)) << dtype;
   }
-  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(gradients[i].at(7), 16 * static_cast<double>(i + 1));
+}
+
+// Results alone would not tell if cuBLASLt refused an epilogue, for there is another way.
+TEST(DeviceLinear, BiasGradientsAndTheTanhFormOfGeluTakeNoKernel) {
+  const auto kernels = [&](DType dtype, Activation activation) {
+    const Variable x(Tensor::full({64, 64}, dtype, 0.5, device()), true);
+    const Variable weight(Tensor::full({64, 64}, DType::f32, 0.1, device()), true);
+    const Variable bias(Tensor::full({64}, DType::f32, 0.2, device()), true);
+    start_profile(here);
+    backward(linear(x, weight, bias, activation), Tensor::full({64, 64}, dtype, 1, device()));
+    std::set<std::string> names;
+    for (const KernelSpan& k : stop_profile(here)) names.insert(k.kernel);
+    return names;
+  };
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const auto plain = kernels(dtype, Activation::none);
+    EXPECT_TRUE(plain.contains("matmul"));
+    EXPECT_FALSE(plain.contains("bias_backward") || plain.contains("add_bias")) << dtype;
+  }
+  EXPECT_FALSE(kernels(DType::bf16, Activation::gelu_tanh).contains("activation"));
+  EXPECT_TRUE(kernels(DType::bf16, Activation::gelu).contains("activation"));
+}
+
+// Other uses of x have left their part of its gradient, which the product adds to; one of no columns adds nothing.
+TEST(DeviceLinear, AddsToTheGradientOfItsInput) {
+  for (const DType dtype : {DType::f32, DType::bf16})
+    for (const int64_t out : {0, 5, 16}) {
+      const Variable x(Tensor::full({3, 8}, dtype, 1, device()), true);
+      const Variable weight(Tensor::full({out, 8}, DType::f32, 0.25, device()), true);
+      const Variable other(Tensor::full({4, 8}, DType::f32, 2, device()), true);
+      backward(add(sum(linear(x, weight, {})), sum(linear(x, other, {}))));
+      EXPECT_EQ(x.gradient().at(23), 8 + 0.25 * static_cast<double>(out)) << dtype << ' ' << out;
+    }
 }
 
 // Blocks end beyond the last row: nothing outside of the output may change, whether in packs or not.

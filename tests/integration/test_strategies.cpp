@@ -42,6 +42,15 @@ TEST_F(Strategies, PretrainedRunsAndTheirModelsAreBothAccepted) {
   ok(finetune("image-only", "i", {}));
   ok(finetune("text-only", "t", {}));
 
+  // What has no effect is said.
+  const Finished noted =
+      run(finetune("component", "n", {"--vision", data_ / "vision", "--text", data_ / "text", "--size", "tiny"}));
+  EXPECT_EQ(noted.status, 0);
+  for (const char* note : {"note: --vocab is not used", "note: --size is not used"})
+    EXPECT_NE(noted.err.find(note), std::string::npos) << noted.err;
+  const Finished used = run(finetune("text-only", "u", {}));
+  EXPECT_EQ(used.err.find("is not used"), std::string::npos) << used.err;
+
   // The wrong kind of model is named.
   const Finished f = run(finetune("component", "x", {"--vision", data_ / "text", "--text", data_ / "text"}));
   EXPECT_EQ(f.status, 1);

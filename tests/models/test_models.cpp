@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "duet/autograd/engine.h"
+#include "duet/core/trace.h"
 #include "duet/models/dual_encoder.h"
 #include "duet/models/multimodal.h"
 #include "duet/ops/cross_entropy.h"
@@ -94,20 +95,48 @@ TEST(Models, DropoutDiffersBetweenLayersAndParts) {
     for (size_t b = 0; b < a; ++b) EXPECT_NE(added[a], added[b]) << a << " and " << b;
 }
 
-TEST(Models, RecomputingActivationsChangesNoBit) {
+// In float32 and bfloat16 sums of gradients are rounded, and so depend on what is added to what.
+void check_recomputation(DType dtype, bool bfloat16, double dropout) {
   const auto gradients = [&](bool recompute) {
-    ParamStore store(1, DType::f64);
-    const Classifier model({store, ""}, small_config(0.3));
+    ParamStore store(1, dtype);
+    const Classifier model({store, ""}, small_config(dropout));
     models::Run run = training;
     run.recompute = recompute;
-    const Variable logits = model(random_images(2, 8), some_text(), run);
+    run.bfloat16 = bfloat16;
+    const Variable logits = model(random_images(2, 8, dtype), some_text(), run);
     const Variable loss = ops::cross_entropy(logits, Tensor::from<int64_t>({2}, {2, 0}));
     backward(loss);
     std::vector<std::vector<double>> all{values(loss.data())};
     for (const Parameter& p : store.parameters()) all.push_back(values(p.value.gradient()));
     return all;
   };
-  EXPECT_EQ(gradients(false), gradients(true));
+  EXPECT_EQ(gradients(false), gradients(true)) << dtype << bfloat16 << ' ' << dropout;
+}
+TEST(Models, RecomputingActivationsChangesNoBit) {
+  for (const double dropout : {0.0, 0.3}) {
+    check_recomputation(DType::f64, false, dropout);
+    check_recomputation(DType::f32, false, dropout);
+    check_recomputation(DType::f32, true, dropout);
+  }
+}
+
+// Where the gradients of a layer's parts meet, the last op to run adds them: no pass over memory does only that.
+TEST(Models, GradientsThatMeetInALayerAreAddedOnTheWay) {
+  for (const NormPlacement placement : {NormPlacement::pre, NormPlacement::post})
+    for (const double dropout : {0.0, 0.2}) {
+      ParamStore store(1, DType::f32);
+      const Encoder encoder({store, ""}, *small_config(dropout).vision, placement);
+      const Variable x(Tensor::full({2, 5, 12}, DType::f32, 0.5), true);
+      start_trace({});
+      backward(encoder(x, {}, training), Tensor::full({2, 5, 12}, DType::f32, 1));
+      int norms = 0, sums = 0;
+      for (const TraceEvent& e : stop_trace().events) {
+        norms += e.kind == ScopeKind::backward && std::string(e.name).ends_with("layer_norm") ? 1 : 0;
+        sums += std::string(e.name) == "accumulate" ? 1 : 0;
+      }
+      EXPECT_GE(norms, 6);
+      EXPECT_EQ(sums, 0) << (placement == NormPlacement::pre ? "pre " : "post ") << dropout;
+    }
 }
 
 TEST(Models, PaddingDoesNotChangeTheOtherTokens) {

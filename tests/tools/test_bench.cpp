@@ -98,7 +98,8 @@ TEST(BenchStep, LeavesOutPadding) {
 
 #if !defined(__SANITIZE_ADDRESS__)
 TEST(BenchStep, AllocatesNothingAfterTheWarmUp) {
-  const Json r = measure_step({.size = "mini", .batch = 2, .seq = 8, .steps = 2, .warmup_steps = 2});
+  // Long enough that each thread has had work even where other programs keep the cores busy.
+  const Json r = measure_step({.size = "mini", .batch = 2, .seq = 8, .steps = 2, .warmup_steps = 8});
   EXPECT_EQ(r["allocations_per_step"], 0);
 }
 #endif
@@ -208,8 +209,9 @@ TEST(BenchStep, ProfilesOps) {
   EXPECT_NEAR(share, 1, 1e-9);
   EXPECT_NEAR(flop / r["gflop_per_step"].get<double>(), 1, 0.02);
   for (const char* pass : {"linear forward", "linear backward", "attention backward", "adam update",
-                           "gradient_norm update", "outside ops backward", "accumulate backward"})
+                           "gradient_norm update", "outside ops backward"})
     EXPECT_TRUE(passes.contains(pass)) << pass;
+  EXPECT_FALSE(passes.contains("accumulate backward"));  // whichever op makes the last of several gradients adds them
   const std::string table = step_table(r);
   EXPECT_NE(table.find("% peak"), std::string::npos) << table;
   EXPECT_NE(table.find("layer_norm"), std::string::npos) << table;

@@ -64,6 +64,9 @@ TEST_F(Preprocess, SaysWhatIsWrong) {
   const CommandResult missing = run("{}", "--image " + (directory_ / "none.png"));
   EXPECT_EQ(missing.status, 1);
   EXPECT_NE(missing.err.find("none.png"), std::string::npos) << missing.err;
+  const CommandResult folder = run("{}", "--list " + (directory_ / ""));
+  EXPECT_EQ(folder.status, 1);
+  EXPECT_NE(folder.err.find("is a directory; --list takes a file"), std::string::npos) << folder.err;
   EXPECT_EQ(run("{}", "").status, 2);
   EXPECT_EQ(run_duet("preprocess --image a.png --output o").status, 2);
 }
