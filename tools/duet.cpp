@@ -25,6 +25,17 @@ int failed(int status, std::string reason) {
   return status;
 }
 
+// What a missing option or command is about; CLI11 would only say that there is one.
+std::string what_is_missing(const CLI::App& app, const CLI::RequiredError& e) {
+  const CLI::App* given = &app;
+  while (!given->get_subcommands().empty()) given = given->get_subcommands().front();
+  const auto all = given->get_subcommands([](const CLI::App*) { return true; });
+  if (all.empty()) return e.what();
+  std::string names;
+  for (const CLI::App* command : all) names += (names.empty() ? "" : ", ") + command->get_name();
+  return given->get_name() + " needs a command: " + names;
+}
+
 }  // namespace
 
 // Exit status: 0 success, 1 failure with one line on stderr, 2 usage, 130 after an interrupt.
@@ -62,6 +73,8 @@ int main(int argc, char** argv) {
     return flushed(0);
   } catch (const CLI::Success& e) {  // --help and --version
     return flushed(app.exit(e));
+  } catch (const CLI::RequiredError& e) {
+    return failed(2, what_is_missing(app, e) + "; --help lists the options");
   } catch (const CLI::ParseError& e) {
     return failed(2, std::string(e.what()) + "; --help lists the options");
   } catch (const tools::UsageError& e) {

@@ -132,9 +132,10 @@ TEST(Usage, WithoutBfloat16InstructionsFloat32IsUsed) {
 }
 
 TEST(Usage, WrongCommandLinesAreStatusTwo) {
-  expect_usage({}, "subcommand");
+  expect_usage({}, "duet needs a command: info, data, pretrain, ");
   expect_usage({"train"}, "train");
-  expect_usage({"pretrain"}, "subcommand");
+  expect_usage({"pretrain"}, "pretrain needs a command: vision, text, joint");
+  expect_usage({"bench"}, "bench needs a command: peak, step");
   expect_usage({"finetune", "--data", "x", "--out", "y"}, "--strategy");
   expect_usage({"finetune", "--strategy", "whole", "--out", "y"}, "--data");
   expect_usage({"evaluate", "--model", "x"}, "--data");

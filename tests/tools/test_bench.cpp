@@ -235,11 +235,16 @@ TEST(BenchStep, CommandPrintsJsonAloneOnStandardOutput) {
 
 TEST(BenchStep, Bfloat16IsComparedWithItsOwnPeak) {
   const StepBenchmark small{.size = "mini", .dtype = "bfloat16", .batch = 2, .seq = 8, .steps = 1, .warmup_steps = 1};
-  const Json r = measure_step(small);
-  EXPECT_EQ(r["dtype"], "bfloat16");
-  if (!bfloat16_peak_kernel()) GTEST_SKIP() << "this processor has no AVX512-BF16";
-  // Twice the products in each instruction; how many of them the processor does at once is its own business.
-  EXPECT_GT(r["peak_gflops"].get<double>(), 1.3 * measure_peak_gflops(float32_peak_kernel()));
+  // Twice the products in each instruction; how many of them the processor does at once is its own business. Another
+  // program may take a core from one of the two measurements, but hardly from five pairs of them.
+  double best = 0;
+  for (int attempt = 0; attempt < 5 && best < 1.3; ++attempt) {
+    const Json r = measure_step(small);
+    EXPECT_EQ(r["dtype"], "bfloat16");
+    if (!bfloat16_peak_kernel()) GTEST_SKIP() << "this processor has no AVX512-BF16";
+    best = std::max(best, r["peak_gflops"].get<double>() / measure_peak_gflops(float32_peak_kernel()));
+  }
+  EXPECT_GT(best, 1.3);
 }
 
 TEST(BenchStep, MoreThreadsThanCoresGetAWarning) {
