@@ -83,7 +83,7 @@ TEST(DeviceGemm, BetaZeroOverwritesNan) {
     gemm<float>(here, 4, 4, k, 1, {a.data<float>(), 3}, {a.data<float>(), 3, true}, 0, {c.data<float>(), 4});
     for (int64_t i = 0; i < 16; ++i) EXPECT_EQ(c.at(i), static_cast<double>(k));
   }
-  // An empty product leaves c alone for beta 1; others but 0 are not implemented, for nothing needs them.
+  // An empty product leaves c alone for beta 1; betas other than 0 and 1 are refused.
   const auto empty = [&](float beta) {
     const Tensor c = Tensor::full({4, 4}, DType::f32, 7, device());
     gemm<float>(here, 4, 4, 0, 1, {a.data<float>(), 3}, {a.data<float>(), 3, true}, beta, {c.data<float>(), 4});
