@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <limits>
 
 #include "duet/core/dispatch.h"
@@ -67,8 +68,9 @@ struct Head {
   }
 };
 
-// Calls f(begin, end) in parallel for ranges of (sample, head) pairs that have about as many rows each.
-template <class F>
+// Calls f(begin, end, memory) in parallel for ranges of (sample, head) pairs that have about as many rows each. This
+// thread makes all parts' memory: whether they then run side by side or in turn, a step takes the same.
+template <class Memory, class F>
 void for_heads(const AttentionShape& s, F&& f) {
   const auto first_at = [&](int64_t place) {
     const auto before = [&](int64_t index) {
@@ -83,11 +85,18 @@ void for_heads(const AttentionShape& s, F&& f) {
         high = middle;
     return low;
   };
-  parallel_for(s.row(s.batch) * s.heads, s.tokens,
-               [&](int64_t begin, int64_t end) { f(first_at(begin), first_at(end)); });
+  const int64_t places = s.row(s.batch) * s.heads;
+  if (places == 0) return;
+  const int64_t parts = std::clamp<int64_t>(places / s.tokens, 1, threads());
+  std::deque<Memory> memory;
+  for (int64_t part = 0; part < parts; ++part) memory.emplace_back(s.tokens, s.head_size);
+  parallel_for(parts, 1, [&](int64_t first, int64_t last) {
+    for (int64_t part = first; part < last; ++part)
+      f(first_at(places * part / parts), first_at(places * (part + 1) / parts), memory[static_cast<size_t>(part)]);
+  });
 }
 
-// Memory of one thread for its tiles, from the allocator, which a step does not make grow.
+// Memory for a part's tiles, from the allocator, which a step does not make grow.
 template <class T>
 class Scratch {
  public:
@@ -175,6 +184,48 @@ struct Tiling {
   }
 };
 
+template <class T>
+struct ForwardMemory {
+  Tiling tiling;
+  Scratch<Wide<T>> scores, sums, tops, totals;
+  Scratch<T> left;
+  Arranged<T> keys, values;
+
+  ForwardMemory(int64_t tokens, int64_t size)
+      : tiling(tokens),
+        scores(tiling.queries * tile_stride),
+        sums(tiling.queries * size),
+        tops(tiling.queries),
+        totals(tiling.queries),
+        left(tiling.queries * tile_stride),
+        keys(tokens, tiling.keys, size, true),
+        values(tokens, tiling.keys, size, false) {}
+};
+
+template <class T>
+struct BackwardMemory {
+  Tiling tiling;
+  Scratch<Wide<T>> probabilities, dscores, dropped;
+  Scratch<Wide<T>> dq, dk, dv;  // of one head, as sums over tiles
+  Scratch<T> left;
+  Arranged<T> keys_transposed, values_transposed, keys, queries, gradients;
+
+  BackwardMemory(int64_t tokens, int64_t size)
+      : tiling(tokens),
+        probabilities(tiling.queries * tile_stride),
+        dscores(tiling.queries * tile_stride),
+        dropped(tiling.queries * tile_stride),
+        dq(tokens * size),
+        dk(tokens * size),
+        dv(tokens * size),
+        left(tiling.queries * tile_stride),
+        keys_transposed(tokens, tiling.keys, size, true),
+        values_transposed(tokens, tiling.keys, size, true),
+        keys(tokens, tiling.keys, size, false),
+        queries(tokens, tiling.queries, size, false),
+        gradients(tokens, tiling.queries, size, false) {}
+};
+
 }  // namespace
 
 Shape attention_saved(CpuContext, AttentionShape s) {
@@ -187,13 +238,9 @@ void attention_forward(CpuContext, AttentionShape s, const T* qkv, const uint8_t
                        RandomKey random, Wide<T>* log_sums, T* y) {
   using W = Wide<T>;
   const int64_t d = s.head_size, width = s.heads * d, stride = 3 * width;
-  const Tiling tiling(s.tokens);
   const VectorMath<W>& math = vector_math<W>();
-  for_heads(s, [&](int64_t begin, int64_t end) {
-    const Scratch<W> scores(tiling.queries * tile_stride), sums(tiling.queries * d), tops(tiling.queries),
-        totals(tiling.queries);
-    const Scratch<T> left(tiling.queries * tile_stride);
-    Arranged<T> keys(s.tokens, tiling.keys, d, true), values(s.tokens, tiling.keys, d, false);
+  for_heads<ForwardMemory<T>>(s, [&](int64_t begin, int64_t end, ForwardMemory<T>& memory) {
+    auto& [tiling, scores, sums, tops, totals, left, keys, values] = memory;
     for (int64_t bh = begin; bh < end; ++bh) {
       const Head<T> head(s, bh, key_mask, dropout, random);
       const int64_t n = head.tokens;
@@ -247,17 +294,10 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
                         const T* y, const T* dy, float dropout, RandomKey random, T* dqkv) {
   using W = Wide<T>;
   const int64_t d = s.head_size, width = s.heads * d, stride = 3 * width;
-  const Tiling tiling(s.tokens);
   const VectorMath<W>& math = vector_math<W>();
-  for_heads(s, [&](int64_t begin, int64_t end) {
-    const int64_t tile_size = tiling.queries * tile_stride;
-    const Scratch<W> probabilities(tile_size), dscores(tile_size), dropped(dropout > 0 ? tile_size : 0);
-    const int64_t most = s.tokens * d;
-    const Scratch<W> dq(most), dk(most), dv(most);  // of one head, as sums over tiles
-    const Scratch<T> left(tile_size);
-    Arranged<T> keys_transposed(s.tokens, tiling.keys, d, true), values_transposed(s.tokens, tiling.keys, d, true),
-        keys(s.tokens, tiling.keys, d, false), queries(s.tokens, tiling.queries, d, false),
-        gradients(s.tokens, tiling.queries, d, false);
+  for_heads<BackwardMemory<T>>(s, [&](int64_t begin, int64_t end, BackwardMemory<T>& memory) {
+    auto& [tiling, probabilities, dscores, dropped, dq, dk, dv, left, keys_transposed, values_transposed, keys, queries,
+           gradients] = memory;
     for (int64_t bh = begin; bh < end; ++bh) {
       const Head<T> head(s, bh, key_mask, dropout, random);
       const int64_t n = head.tokens, offset = head.row * stride + bh % s.heads * d;

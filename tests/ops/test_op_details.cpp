@@ -2,8 +2,11 @@
 
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "duet/autograd/engine.h"
+#include "duet/core/allocator.h"
+#include "duet/core/parallel.h"
 #include "duet/ops/attention.h"
 #include "duet/ops/cast.h"
 #include "duet/ops/cross_entropy.h"
@@ -146,6 +149,27 @@ TEST(Attention, MistakesNameWhatWasWanted) {
             }).find("does not split"),
             std::string::npos);
 }
+
+#if !defined(__SANITIZE_ADDRESS__)
+// How many of its threads are at work at once is the system's business; a step that has warmed up would allocate again
+// when it is more than before.
+TEST(Attention, TakesTheSameMemoryHoweverItsThreadsAreScheduled) {
+  const int before = threads();
+  set_threads(8);
+  const Variable x(Tensor::full({8, 64, 3 * 32}, DType::f32, 0.5), true);
+  CachingAllocator& memory = cpu_allocator();
+  std::set<int64_t> peaks;
+  for (int i = 0; i < 30; ++i) {
+    memory.reset_peak();
+    const int64_t start = memory.stats().in_use_bytes;
+    gradients({attention(x, {.heads = 4, .dropout = 0.1, .random = {1, 2}})},
+              {Tensor::full({8, 64, 32}, DType::f32, 1)}, {x});
+    peaks.insert(memory.stats().peak_in_use_bytes - start);
+  }
+  set_threads(before);
+  EXPECT_EQ(peaks.size(), 1u);
+}
+#endif
 
 TEST(PatchEmbedding, MixedDtypesNameTheOp) {
   const auto zeros = [](const Shape& shape, DType dtype) { return Variable(Tensor::zeros(shape, dtype)); };
