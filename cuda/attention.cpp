@@ -1,16 +1,15 @@
 #include "duet/cuda/attention.h"
 
-#include <cudnn.h>
-
 #include <algorithm>
-#include <cstdio>
 #include <initializer_list>
 #include <map>
 #include <memory>
+#include <mutex>
 
 #include "duet/core/numerics.h"
 #include "duet/cuda/context.h"
 #include "duet/cuda/cudnn_attention.h"
+#include "duet/cuda/cudnn_handle.h"
 
 // Chooses between cuDNN's attention, which uses the tensor cores, and our own kernels, which do everything.
 namespace duet {
@@ -18,20 +17,15 @@ namespace cuda {
 
 namespace {
 
-// The device's plans; null where cuDNN cannot be used, which is said once.
+// The device's plans; null where cuDNN cannot be used.
 CudnnAttention* cudnn_attention(CudaContext which) {
   static std::map<int, std::unique_ptr<CudnnAttention>> all;
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
   const auto it = all.find(which.index);
   if (it != all.end()) return it->second.get();
-  cudnnHandle_t handle = nullptr;
-  cudnnStatus_t status = cudnnCreate(&handle);
-  if (status == CUDNN_STATUS_SUCCESS) status = cudnnSetStream(handle, context_of(which).stream);
-  if (status != CUDNN_STATUS_SUCCESS)
-    std::fprintf(stderr, "note: cuDNN cannot be used (%s); bfloat16 attention runs in duet's own kernels\n",
-                 cudnnGetErrorString(status));
-  return all.emplace(which.index, status == CUDNN_STATUS_SUCCESS ? std::make_unique<CudnnAttention>(handle) : nullptr)
+  const cudnnHandle_t handle = cudnn_handle(which);
+  return all.emplace(which.index, handle != nullptr ? std::make_unique<CudnnAttention>(handle) : nullptr)
       .first->second.get();
 }
 

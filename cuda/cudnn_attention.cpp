@@ -14,24 +14,6 @@ std::string describe(const AttentionProblem& p) {
               p.head_size, p.masked ? ", masked" : "", p.deterministic ? ", deterministic)" : ")");
 }
 
-// The best engine that can be made ready. Those passed over, and why, become part of the name.
-std::unique_ptr<CudnnPlan> build(cudnnHandle_t handle, CudnnGraph graph) {
-  graph.finalize(handle);
-  std::string reasons;
-  cudnnStatus_t status = CUDNN_STATUS_NOT_SUPPORTED;
-  for (CudnnEngine& engine : find_engines(graph)) {
-    const std::string name = engine.name;
-    if (!reasons.empty()) engine.name += " after " + reasons;
-    try {
-      return std::make_unique<CudnnPlan>(handle, graph, std::move(engine));
-    } catch (const CudnnError& error) {
-      if (!error.not_supported()) status = error.status;  // worth more than "not supported" if no engine works
-      reasons += text(reasons.empty() ? "" : "; ", name, ": ", error.what());
-    }
-  }
-  throw CudnnError(status, "[cudnn] no engine can be made ready: " + reasons);
-}
-
 void check_version() {
   // 9.16 as in cudnn_attention_graph.cpp: an older library than the headers would compute wrong gradients.
   check(cudnnGetVersion() >= 91600, "cudnn", "the cuDNN library loaded is ", cudnnGetVersion(),
@@ -75,8 +57,8 @@ const CudnnAttention::Plans& CudnnAttention::plans(const AttentionProblem& probl
   } else {
     check_version();
     try {
-      plans.forward = build(handle_, attention_forward_graph(problem));
-      if (problem.training) plans.backward = build(handle_, attention_backward_graph(problem));
+      plans.forward = make_plan(handle_, attention_forward_graph(problem));
+      if (problem.training) plans.backward = make_plan(handle_, attention_backward_graph(problem));
     } catch (const CudnnError& error) {
       const std::string message = text(describe(problem), ": ", error.what());
       if (!error.not_supported()) throw CudnnError(error.status, message);

@@ -41,7 +41,12 @@ CudnnEngine read_engine(CudnnDescriptor config) {
   engine.get(CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &number);
   config.get(CUDNN_ATTR_ENGINECFG_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &workspace);
   std::string name = text("engine ", number, knobs_of(config));
-  return {std::move(config), std::move(name), workspace};
+  std::array<cudnnBackendNumericalNote_t, CUDNN_NUMERICAL_NOTE_TYPE_COUNT> notes{};
+  const int64_t count =
+      engine.get(CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, notes.size(), notes.data());
+  CudnnEngine result{std::move(config), std::move(name), workspace, {}};
+  for (int64_t i = 0; i < count; ++i) result.notes.set(static_cast<size_t>(notes[static_cast<size_t>(i)]));
+  return result;
 }
 
 // Appends the engines of one heuristic; returns why there are none, or an empty string.
@@ -215,6 +220,41 @@ void CudnnGraph::reshape(TensorId x, TensorId y) {
   operations_.push_back(std::move(node));
 }
 
+void CudnnGraph::layer_norm(TensorId x, TensorId scale, TensorId bias, TensorId epsilon, TensorId y, TensorId mean,
+                            TensorId rstd) {
+  constexpr cudnnBackendNormMode_t mode = CUDNN_LAYER_NORM;
+  constexpr cudnnBackendNormFwdPhase_t phase = CUDNN_NORM_FWD_TRAINING;
+  CudnnDescriptor node(CUDNN_BACKEND_OPERATION_NORM_FORWARD_DESCRIPTOR);
+  node.set(CUDNN_ATTR_OPERATION_NORM_FWD_MODE, CUDNN_TYPE_NORM_MODE, 1, &mode);
+  node.set(CUDNN_ATTR_OPERATION_NORM_FWD_PHASE, CUDNN_TYPE_NORM_FWD_PHASE, 1, &phase);
+  node.set(CUDNN_ATTR_OPERATION_NORM_FWD_XDESC, at(x));
+  node.set(CUDNN_ATTR_OPERATION_NORM_FWD_SCALE_DESC, at(scale));
+  node.set(CUDNN_ATTR_OPERATION_NORM_FWD_BIAS_DESC, at(bias));
+  node.set(CUDNN_ATTR_OPERATION_NORM_FWD_EPSILON_DESC, at(epsilon));
+  node.set(CUDNN_ATTR_OPERATION_NORM_FWD_YDESC, at(y));
+  node.set(CUDNN_ATTR_OPERATION_NORM_FWD_MEAN_DESC, at(mean));
+  node.set(CUDNN_ATTR_OPERATION_NORM_FWD_INV_VARIANCE_DESC, at(rstd));
+  node.finalize();
+  operations_.push_back(std::move(node));
+}
+
+void CudnnGraph::layer_norm_backward(TensorId x, TensorId scale, TensorId mean, TensorId rstd, TensorId dy, TensorId dx,
+                                     TensorId dscale, TensorId dbias) {
+  constexpr cudnnBackendNormMode_t mode = CUDNN_LAYER_NORM;
+  CudnnDescriptor node(CUDNN_BACKEND_OPERATION_NORM_BACKWARD_DESCRIPTOR);
+  node.set(CUDNN_ATTR_OPERATION_NORM_BWD_MODE, CUDNN_TYPE_NORM_MODE, 1, &mode);
+  node.set(CUDNN_ATTR_OPERATION_NORM_BWD_XDESC, at(x));
+  node.set(CUDNN_ATTR_OPERATION_NORM_BWD_MEAN_DESC, at(mean));
+  node.set(CUDNN_ATTR_OPERATION_NORM_BWD_INV_VARIANCE_DESC, at(rstd));
+  node.set(CUDNN_ATTR_OPERATION_NORM_BWD_SCALE_DESC, at(scale));
+  node.set(CUDNN_ATTR_OPERATION_NORM_BWD_DYDESC, at(dy));
+  node.set(CUDNN_ATTR_OPERATION_NORM_BWD_DXDESC, at(dx));
+  node.set(CUDNN_ATTR_OPERATION_NORM_BWD_DSCALE_DESC, at(dscale));
+  node.set(CUDNN_ATTR_OPERATION_NORM_BWD_DBIAS_DESC, at(dbias));
+  node.finalize();
+  operations_.push_back(std::move(node));
+}
+
 void CudnnGraph::finalize(cudnnHandle_t handle) {
   std::vector<cudnnBackendDescriptor_t> pointers;
   for (const CudnnDescriptor& operation : operations_) pointers.push_back(operation.get());
@@ -237,6 +277,15 @@ std::vector<CudnnEngine> find_engines(const CudnnGraph& graph, const CudnnDescri
   if (engines.empty())
     throw CudnnError(status, reasons.empty() ? "[cudnn] no engine is offered for the graph, and no reason" : reasons);
   return engines;
+}
+
+bool CudnnEngine::keeps(cudnnDataType_t type, bool deterministic) const {
+  for (const cudnnBackendNumericalNote_t note :
+       {CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS, CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION,
+        CUDNN_NUMERICAL_NOTE_FFT, CUDNN_NUMERICAL_NOTE_WINOGRAD})
+    if (notes[note]) return false;
+  return !(deterministic && notes[CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC]) &&
+         !(type == CUDNN_DATA_FLOAT && notes[CUDNN_NUMERICAL_NOTE_TENSOR_CORE]);
 }
 
 CudnnDescriptor describe_device(const std::string& json) {
@@ -299,6 +348,26 @@ void CudnnPlan::execute(cudnnHandle_t handle, std::span<const std::pair<TensorId
   pack.set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace);
   pack.finalize();
   check_cudnn(cudnnBackendExecute(handle, plan_.get(), pack.get()), text("running ", engine_.name));
+}
+
+std::unique_ptr<CudnnPlan> make_plan(cudnnHandle_t handle, CudnnGraph graph,
+                                     const std::function<bool(const CudnnEngine&)>& acceptable) {
+  graph.finalize(handle);
+  std::string reasons;
+  cudnnStatus_t status = CUDNN_STATUS_NOT_SUPPORTED;
+  for (CudnnEngine& engine : find_engines(graph)) {
+    if (acceptable && !acceptable(engine)) continue;
+    const std::string name = engine.name;
+    if (!reasons.empty()) engine.name += " after " + reasons;
+    try {
+      return std::make_unique<CudnnPlan>(handle, graph, std::move(engine));
+    } catch (const CudnnError& error) {
+      if (!error.not_supported()) status = error.status;  // worth more than "not supported" if no engine works
+      reasons += text(reasons.empty() ? "" : "; ", name, ": ", error.what());
+    }
+  }
+  throw CudnnError(status, text("[cudnn] no engine ", reasons.empty() ? "has the accuracy or repeatability asked for"
+                                                                      : "can be made ready: " + reasons));
 }
 
 }  // namespace duet::cuda

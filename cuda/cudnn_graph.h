@@ -3,6 +3,8 @@
 #include <cudnn.h>
 
 #include <array>
+#include <bitset>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -84,6 +86,14 @@ class CudnnGraph {
   void matmul(TensorId a, TensorId b, TensorId c, TensorId m = 0, TensorId n = 0, TensorId k = 0);
   void reduce(cudnnReduceTensorOp_t operation, TensorId x, TensorId y);
   void reshape(TensorId x, TensorId y);  // the same elements seen with other strides
+  // Layer norm over dimensions 1 to 3 of x (N, C, 1, 1); scale and bias (1, C, 1, 1), mean and rstd (N, 1, 1, 1).
+  void layer_norm(TensorId x, TensorId scale, TensorId bias, TensorId epsilon, TensorId y, TensorId mean,
+                  TensorId rstd);
+  void layer_norm_backward(TensorId x, TensorId scale, TensorId mean, TensorId rstd, TensorId dy, TensorId dx,
+                           TensorId dscale, TensorId dbias);
+
+  // An operation made elsewhere, finalized.
+  void add(CudnnDescriptor operation) { operations_.push_back(std::move(operation)); }
 
   // Joins the operations. With a null handle the graph belongs to no device of this process.
   void finalize(cudnnHandle_t handle);
@@ -111,6 +121,10 @@ struct CudnnEngine {
   CudnnDescriptor config;
   std::string name;   // "engine 6 k24=26", numbered as cuDNN does: the engine and its cudnnBackendKnobType_t choices
   int64_t workspace;  // bytes
+  std::bitset<CUDNN_NUMERICAL_NOTE_TYPE_COUNT> notes;  // by cudnnBackendNumericalNote_t
+  // Whether it computes what was asked for in another order at most: no rounding of inputs or partial sums, no FFT or
+  // Winograd transforms, and if `deterministic` the same bits every time. Tensor cores round float32 inputs.
+  bool keeps(cudnnDataType_t type, bool deterministic) const;
 };
 
 // The engines cuDNN's heuristics offer for the graph, best first, for the graph's device or a described one. Throws
@@ -143,5 +157,10 @@ class CudnnPlan {
   std::vector<std::pair<TensorId, size_t>> offsets_;  // of scratch tensors in the workspace
   size_t workspace_ = 0;
 };
+
+// Finalizes the graph and makes the best engine ready that can be and that `acceptable` takes (empty = all). Those that
+// failed, and why, become part of the name. Throws CudnnError where there is none.
+std::unique_ptr<CudnnPlan> make_plan(cudnnHandle_t handle, CudnnGraph graph,
+                                     const std::function<bool(const CudnnEngine&)>& acceptable = {});
 
 }  // namespace duet::cuda

@@ -1,8 +1,12 @@
 #include "duet/ops/layer_norm.h"
 
 #include <algorithm>
+#include <array>
 
+#include "duet/autograd/accumulate.h"
+#include "duet/core/numerics.h"
 #include "duet/cuda/column_sum.cuh"
+#include "duet/cuda/cudnn_layer_norm.h"
 
 namespace duet {
 namespace cuda {
@@ -156,6 +160,49 @@ struct NormTerms {
   }
 };
 
+// False where cuDNN is not to do it or cannot.
+template <class T>
+bool cudnn_forward(CudaContext context, Rows<const T> x, const T* residual, T* sum, const float* weight,
+                   const float* bias, float eps, Rows<T> y, float* mean, float* rstd) {
+  const LayerNormProblem problem{false, dtype_of<T>(), x.count, x.width, eps, numerics().deterministic};
+  if (!aligned16(x.data, sum, weight, bias, y.data, mean, rstd) || !cudnn_does(context, problem)) return false;
+  if (residual != nullptr) add_elements<T>(context, x.data, residual, sum, x.count * x.width);
+  run_cudnn(context, problem,
+            std::array<std::pair<TensorId, const void*>, 6>{{{norm_x_id, residual != nullptr ? sum : x.data},
+                                                             {norm_scale_id, weight},
+                                                             {norm_bias_id, bias},
+                                                             {norm_y_id, y.data},
+                                                             {norm_mean_id, mean},
+                                                             {norm_rstd_id, rstd}}});
+  return true;
+}
+
+template <class T>
+bool cudnn_backward(CudaContext context, Rows<const T> x, const float* mean, const float* rstd, const float* weight,
+                    Rows<const T> dy, const T* extra, Rows<T> dx, float* dweight, float* dbias) {
+  const LayerNormProblem problem{true, dtype_of<T>(), x.count, x.width, 0, numerics().deterministic};
+  if (!aligned16(x.data, mean, rstd, weight, dy.data, dx.data) || !aligned16(dweight, dbias) ||
+      !cudnn_does(context, problem))
+    return false;
+  Tensor unwanted;  // cuDNN always writes the gradients of weight and bias
+  if (dweight == nullptr) {
+    unwanted = Tensor::empty({2, (x.width + 3) / 4 * 4}, DType::f32, {DeviceKind::cuda, context.index});
+    dweight = unwanted.data<float>();
+    dbias = dweight + unwanted.dim(1);
+  }
+  run_cudnn(context, problem,
+            std::array<std::pair<TensorId, const void*>, 8>{{{norm_x_id, x.data},
+                                                             {norm_scale_id, weight},
+                                                             {norm_mean_id, mean},
+                                                             {norm_rstd_id, rstd},
+                                                             {norm_dy_id, dy.data},
+                                                             {norm_dx_id, dx.data},
+                                                             {norm_dscale_id, dweight},
+                                                             {norm_dbias_id, dbias}}});
+  if (extra != nullptr) add_elements<T>(context, dx.data, extra, dx.data, x.count * x.width);
+  return true;
+}
+
 }  // namespace
 }  // namespace cuda
 
@@ -164,6 +211,7 @@ namespace ops {
 template <class T>
 void layer_norm_forward(CudaContext context, Rows<const T> x, const T* residual, T* sum, const Wide<T>* weight,
                         const Wide<T>* bias, Wide<T> eps, Rows<T> y, Wide<T>* mean, Wide<T>* rstd) {
+  if (cuda::cudnn_forward<T>(context, x, residual, sum, weight, bias, eps, y, mean, rstd)) return;
   cuda::with_row_layout<T>(x.width, cuda::aligned16(x.data, residual, sum, y.data, weight, bias),
                            [&](auto threads, auto pack) {
                              cuda::launch(context, "layer_norm", cuda::layer_norm_kernel<T, threads, pack>,
@@ -190,6 +238,7 @@ template <class T>
 void layer_norm_backward(CudaContext context, Rows<const T> x, const Wide<T>* mean, const Wide<T>* rstd,
                          const Wide<T>* weight, Rows<const T> dy, const T* extra, Rows<T> dx, Wide<T>* dweight,
                          Wide<T>* dbias) {
+  if (cuda::cudnn_backward<T>(context, x, mean, rstd, weight, dy, extra, dx, dweight, dbias)) return;
   cuda::with_row_layout<T>(
       x.width, cuda::aligned16(x.data, dy.data, extra, dx.data, weight), [&](auto threads, auto pack) {
         const dim3 blocks = cuda::row_blocks<threads>(x.count);

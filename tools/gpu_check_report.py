@@ -46,7 +46,8 @@ def step_times(steps):
     for s in steps:
         n = s["numbers"]
         if not s["name"].startswith("ops.") and s["status"] == "passed" and "step_seconds" in n:
-            rows.append((n["size"], n["dtype"], n["batch"], n["seq"], number(n["step_seconds"], 2, 1e3),
+            how = "cuDNN's layer norm" if s["name"].endswith(".cudnn_layer_norm") else ""
+            rows.append((n["size"], n["dtype"], n["batch"], n["seq"], how, number(n["step_seconds"], 2, 1e3),
                          number(n["forward_seconds"], 2, 1e3), number(n["backward_seconds"], 2, 1e3),
                          number(n["clip_seconds"], 2, 1e3), number(n["optimizer_seconds"], 2, 1e3),
                          number(n["samples_per_second"], 0), number(n["gflops"], 1, 1e-3),
@@ -120,7 +121,7 @@ def markdown(report):
     if rows := step_times(steps):
         lines += ["## Training step", "", "Milliseconds, medians. Phases are timed apart, with a wait after each, so they "
                   "can add up to more than the step. Peak is a large matrix product of that dtype on this GPU.", ""]
-        lines += table(("size", "dtype", "batch", "tokens", "step ms", "forward", "backward", "clip", "optimizer",
+        lines += table(("size", "dtype", "batch", "tokens", "with", "step ms", "forward", "backward", "clip", "optimizer",
                         "samples/s", "TFLOP/s", "% of peak", "GiB"), rows, 2)
     if rows := comparisons(steps):
         lines += ["## Beside PyTorch", "", "The same step in both, in turn; a ratio above 1 means that duet is faster.", ""]

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <set>
 #include <string>
@@ -24,6 +25,7 @@
 #include "duet/ops/softmax.h"
 #include "duet/tests/device.h"
 #include "duet/tests/ops/op_cases.h"
+#include "duet/tests/ops/op_runner.h"
 #include "duet/tests/train/expect.h"
 
 // Kernels called as ops never or seldom call them, and what they must leave alone.
@@ -272,6 +274,24 @@ TEST(DeviceLinear, BiasGradientsAndTheTanhFormOfGeluTakeNoKernel) {
   EXPECT_TRUE(kernels(DType::bf16, Activation::gelu).contains("activation"));
 }
 
+// As for attention, cuDNN's layer norm has results like those of our own kernels.
+TEST(DeviceLayerNorm, IsCudnnsOnlyWhereThatIsAskedFor) {
+  const char* value = std::getenv("DUET_CUDNN_LAYER_NORM");
+  const bool asked = value != nullptr && std::string(value) == "1";
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const Variable x(Tensor::full({48, 64}, dtype, 0.5, device()), true);
+    const Variable weight(Tensor::full({64}, DType::f32, 0.1, device()), true);
+    const Variable bias(Tensor::full({64}, DType::f32, 0.2, device()), true);
+    start_profile(here);
+    backward(layer_norm(x, weight, bias, 1e-6), Tensor::full({48, 64}, dtype, 1, device()));
+    std::set<std::string> names;
+    for (const KernelSpan& k : stop_profile(here)) names.insert(k.kernel);
+    EXPECT_EQ(names.contains("cudnn_layer_norm"), asked) << dtype;
+    EXPECT_EQ(names.contains("cudnn_layer_norm_backward"), names.contains("cudnn_layer_norm")) << dtype;
+    EXPECT_NE(names.contains("layer_norm"), names.contains("cudnn_layer_norm")) << dtype;
+  }
+}
+
 // Other uses of x have left their part of its gradient, which the product adds to; one of no columns adds nothing.
 TEST(DeviceLinear, AddsToTheGradientOfItsInput) {
   for (const DType dtype : {DType::f32, DType::bf16})
@@ -346,6 +366,35 @@ TEST(DeviceAttention, RefusesWhatItsKernelsCannotDo) {
   EXPECT_CONTAINS(message_of([&] { attention(wide_heads, {.heads = 1}); }), "heads of 129");
   const Variable many(Tensor::zeros({65536, 1, 3}, DType::f32, device()));
   EXPECT_CONTAINS(message_of([&] { attention(many, {.heads = 1}); }), "65536 samples of 1 heads");
+}
+
+// What cuDNN takes over where it is there: masks that end in padding. Twice, as memory that is used again could hide
+// what is not written.
+TEST(DeviceAttention, PaddingAtTheEndIsLeftOut) {
+  constexpr int64_t batch = 3, tokens = 21, width = 16;
+  std::vector<uint8_t> mask(batch * tokens);
+  for (size_t b = 0; b < 3; ++b)
+    for (size_t t = 0; t < tokens; ++t) mask[b * tokens + t] = t < std::array<size_t, 3>{21, 8, 1}[b];
+  Random random(RandomKey{7, 8});
+  const Tensor x = random_normal({batch, tokens, 3 * width}, random),
+               dy = random_normal({batch, tokens, width}, random);
+  const auto run = [&](Device where, DType dtype) {
+    AttentionOptions options{.heads = 2};
+    options.key_mask = Tensor::from({batch, tokens}, mask).to(where);
+    options.padding_at_end = true;
+    const Variable in(x.to(DType::bf16).to(dtype).to(where), true);
+    const Variable y = attention(in, options);
+    const Tensor gradient = gradients({y}, {dy.to(DType::bf16).to(dtype).to(where)}, {in})[0];
+    return std::pair(y.data().to(Device{}).to(DType::f64), gradient.to(Device{}).to(DType::f64));
+  };
+  const auto [y, dx] = run(Device{}, DType::f64);
+  for (const DType dtype : {DType::f32, DType::bf16})
+    for (int i = 0; i < 2; ++i) {
+      const auto [got_y, got_dx] = run(device(), dtype);
+      const double tolerance = dtype == DType::f32 ? 1e-5 : 2e-2;
+      expect_close(got_y, y, tolerance, 1, text("y ", dtype));
+      expect_close(got_dx, dx, tolerance, 1, text("dx ", dtype));
+    }
 }
 
 TEST(DeviceAttention, CountsTheLengthsOfMasks) {

@@ -15,6 +15,7 @@ class Fault(NamedTuple):
     tests: str
     within: tuple = ()
     deferred: bool = False  # streams do their work as late as they may, so that a missing wait shows
+    cudnn: bool = False  # with cuDNN's graphs emulated, and layer norm by cuDNN
 
 
 def rows(*names):
@@ -430,4 +431,47 @@ FAULTS = [
     Fault("token-weights-empty", "row_ops.cu", "wrong mask handling",
           "weights[b * tokens + t] = from_float<T>(real == 0 || ", "weights[b * tokens + t] = from_float<T>(mask == nullptr || ",
           rows("mean_tokens")),
+
+    # cudnn_attention_graph.cpp
+    Fault("cudnn-attention-scale", "cudnn_attention_graph.cpp", "wrong factor",
+          "return 1 / std::sqrt(static_cast<float>(problem_.head_size));",
+          "return 1 / static_cast<float>(problem_.head_size);", ATTENTION, cudnn=True),
+    Fault("cudnn-attention-mask", "cudnn_attention_graph.cpp", "missing term",
+          "s = b.mask(b.scaled(s, g.scalar(b.scale())));", "s = b.scaled(s, g.scalar(b.scale()));", "DeviceAttention.Padding*", cudnn=True),
+    Fault("cudnn-attention-packed-stride", "cudnn_attention_graph.cpp", "wrong stride",
+          "const int64_t width = 3 * problem_.heads * problem_.head_size;",
+          "const int64_t width = problem_.heads * problem_.head_size;", ATTENTION, cudnn=True),
+    Fault("cudnn-attention-head-stride", "cudnn_attention_graph.cpp", "wrong stride",
+          """    const int64_t width = problem_.heads * problem_.head_size;
+    return {rows_, {problem_.tokens * width, problem_.head_size, width, 1}, CUDNN_DATA_BFLOAT16};""",
+          """    const int64_t width = problem_.heads * problem_.head_size;
+    return {rows_, {problem_.tokens * width, problem_.tokens * problem_.head_size, problem_.head_size, 1},
+            CUDNN_DATA_BFLOAT16};""", ATTENTION, cudnn=True),
+    Fault("cudnn-attention-stats", "cudnn_attention_graph.cpp", "missing term",
+          "g.pointwise({.mode = CUDNN_POINTWISE_ADD, .x = top, .b = log_sum}, stats_id);",
+          "g.pointwise({.mode = CUDNN_POINTWISE_IDENTITY, .x = log_sum}, stats_id);", ATTENTION, cudnn=True),
+    Fault("cudnn-attention-delta", "cudnn_attention_graph.cpp", "missing term",
+          ".x = dp, .b = delta}", ".x = dp, .b = g.scalar(0)}", ATTENTION, cudnn=True),
+    Fault("cudnn-attention-transposed", "cudnn_attention_graph.cpp", "swapped operand",
+          "g.matmul(ds_transposed, query_id, key_gradient_id, n, 0, m);",
+          "g.matmul(ds, query_id, key_gradient_id, n, 0, m);", ATTENTION, cudnn=True),
+    # cudnn_attention.cpp
+    Fault("cudnn-attention-gradients-swapped", "cudnn_attention.cpp", "swapped operand",
+          "{key_gradient_id, dqkv + width},", "{key_gradient_id, dqkv + 2 * width},", ATTENTION, cudnn=True),
+    Fault("cudnn-attention-padding-gradient", "cudnn_attention.cpp", "missing term",
+          """    check_cuda(cudaMemsetAsync(dqkv, 0, bytes, stream), text("clearing the gradient of ", describe(problem)));""",
+          "    (void)bytes;", "DeviceAttention.Padding*", cudnn=True),
+    # cudnn_layer_norm.cpp, and who calls it
+    Fault("cudnn-norm-statistics-swapped", "cudnn_layer_norm.cpp", "swapped operand",
+          "graph.layer_norm_backward(norm_x_id, norm_scale_id, norm_mean_id, norm_rstd_id,",
+          "graph.layer_norm_backward(norm_x_id, norm_scale_id, norm_rstd_id, norm_mean_id,", rows("layer_norm"), cudnn=True),
+    Fault("cudnn-norm-epsilon", "cudnn_layer_norm.cpp", "wrong factor",
+          "graph.scalar(p.epsilon)", "graph.scalar(0)", rows("layer_norm"), cudnn=True),
+    Fault("cudnn-norm-residual", "layer_norm.cu", "swapped operand",
+          "{norm_x_id, residual != nullptr ? sum : x.data}", "{norm_x_id, x.data}", rows("layer_norm"), cudnn=True),
+    Fault("cudnn-norm-extra", "layer_norm.cu", "missing term",
+          "if (extra != nullptr) add_elements<T>(context, dx.data, extra, dx.data, x.count * x.width);",
+          "", rows("layer_norm"), cudnn=True),
+    Fault("cudnn-norm-parameters-swapped", "layer_norm.cu", "swapped operand",
+          "{norm_dscale_id, dweight},", "{norm_dscale_id, dbias},", rows("layer_norm"), cudnn=True),
 ]

@@ -129,7 +129,8 @@ class GpuCheck(unittest.TestCase):
         self.assertEqual(steps["sanitizer.memcheck.test_cuda"]["numbers"]["errors"], 0)
         self.assertIn("--compile", steps["pytorch.mini.bfloat16.b32.compiled"]["command"])
         page = m.page()
-        for words in ("NVIDIA H100 80GB HBM3, compute capability 9.0", "0 failed", "| mini | bfloat16 | 32 | 24 | 12.50 |",
+        for words in ("NVIDIA H100 80GB HBM3, compute capability 9.0", "0 failed", "| mini | bfloat16 | 32 | 24 |  | 12.50 |",
+                      "| mini | bfloat16 | 32 | 24 | cuDNN's layer norm | 12.50 |",
                       "| mini | bfloat16 | 32 | compiled | 12.50 | 18.75 | 1.50 (1.40-1.60) |",
                       "| linear | matmul | 2 | 4.000 | 80.0 |", "| mini.bfloat16.b32 | together | 5 | 5.000 | 100.0 |"):
             self.assertIn(words, page)
@@ -164,7 +165,7 @@ class GpuCheck(unittest.TestCase):
         self.assertEqual(steps["tests.test_cuda"]["status"], "skipped")
         self.assertIn("the driver shows no GPU", steps["tests.test_cuda"]["reason"])
         self.assertEqual(steps["tests.test_other"]["reason"], "all 7 tests skipped themselves")
-        self.assertIn("2 did not run", m.page())
+        self.assertIn("3 did not run", m.page())  # with the tests of cuDNN's layer norm
 
     def test_a_hanging_program_is_stopped_with_its_children(self):
         pid = Path(self.scratch.name) / "pid"
