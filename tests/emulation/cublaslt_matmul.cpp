@@ -2,6 +2,7 @@
 //   D (m, n) = epilogue(alpha op(A) (m, k) op(B) (k, n) + beta C (m, n))
 // Formulas and demands follow the cuBLAS 13 manual and the comments of cublasLt.h.
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -172,6 +173,11 @@ void run_product(Product p) {
   }
 }
 
+bool without_epilogues() {
+  static const bool result = std::getenv("DUET_EMULATED_NO_EPILOGUES") != nullptr;
+  return result;
+}
+
 uint64_t problem_hash(const Product& p) {
   uint64_t hash = 1469598103934665603u;
   const auto add = [&](uint64_t value) { hash = (hash ^ value) * 1099511628211u; };
@@ -222,6 +228,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
   *found = 0;
   Product p;
   if (const auto status = read_descriptors(p, operation, a, b, c, d); status != CUBLAS_STATUS_SUCCESS) return status;
+  if (p.operation.epilogue != CUBLASLT_EPILOGUE_DEFAULT && without_epilogues())
+    return refuse(CUBLAS_STATUS_NOT_SUPPORTED, "epilogues are refused, as DUET_EMULATED_NO_EPILOGUES=1 asks");
   Algorithm algorithm;
   for (int i = 0; i < 4; i++) algorithm.alignment[i] = std::min(wish->alignment[i], 16u);
   if (wish->workspace_bytes >= kWorkspaceBytes) algorithm.workspace_bytes = kWorkspaceBytes;

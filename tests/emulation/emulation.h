@@ -4,6 +4,7 @@
 // DUET_EMULATED_MEMORY_MIB   memory of each (default 8192)
 // DUET_EMULATED_DEFER=1      runs work as late as allowed, when something waits for it, instead of at once
 // DUET_EMULATED_CUDNN=1      emulates cuDNN's graphs too; otherwise cuDNN says that it supports nothing
+// DUET_EMULATED_NO_EPILOGUES=1  cuBLASLt refuses products with an epilogue, as it may for shapes it has no kernel for
 // DUET_EMULATED_PROTECT=0    lets the host touch device memory unpunished (saves two system calls per launch)
 #pragma once
 
