@@ -57,8 +57,8 @@ function(duet_add_cuda)
   set_target_properties(duet_cuda PROPERTIES CUDA_ARCHITECTURES "${DUET_CUDA_ARCHITECTURES}")
   target_compile_options(duet_cuda PRIVATE
     "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-lineinfo;-Werror=all-warnings;-Xcompiler=-Wall,-Wextra>")
-  target_include_directories(duet_cuda SYSTEM PUBLIC ${CUDNN_INCLUDE_DIR})
-  target_link_libraries(duet_cuda PUBLIC duet_train CUDA::cudart_static CUDA::cublasLt ${CUDNN_LIBRARY})
+  target_include_directories(duet_cuda SYSTEM PUBLIC ${CUDNN_INCLUDE_DIR} ${NCCL_INCLUDE_DIR})
+  target_link_libraries(duet_cuda PUBLIC duet_train CUDA::cudart_static CUDA::cublasLt ${CUDNN_LIBRARY} ${NCCL_LIBRARY})
 endfunction()
 
 # Links an executable with a library of ours and the backends.

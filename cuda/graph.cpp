@@ -9,6 +9,10 @@ class Graph : public DeviceGraph {
  public:
   Graph(Context& context, std::shared_ptr<CachingAllocator> pool) : context_(context), pool_(std::move(pool)) {}
   ~Graph() override {
+    try {
+      wait_for_others(context_);
+    } catch (const Error&) {  // the same comes with the communicator's next call
+    }
     cudaStreamSynchronize(context_.stream);
     if (executable_ != nullptr) cudaGraphExecDestroy(executable_);
   }
