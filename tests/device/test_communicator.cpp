@@ -254,7 +254,12 @@ void upload_twice(const Tensor& x) {
   const CudaContext here{x.device().index};
   const std::vector<float> values(static_cast<size_t>(x.numel()));
   upload_used(here, 0);
-  for (int i = 0; i < 2; ++i) upload_begin(here, 0, x.raw(), values.data(), x.bytes());
+  try {
+    for (int i = 0; i < 2; ++i) upload_begin(here, 0, x.raw(), values.data(), x.bytes());
+  } catch (const Error&) {
+    upload_await(here, 0);  // the first copy may still write to x, whose memory others get afterwards
+    throw;
+  }
 }
 
 void expect_error_where_another_fails(void (*wait)(const Tensor&)) {
