@@ -8,6 +8,7 @@
 
 #include "duet/core/dtype.h"
 #include "duet/tests/emulation/device_vector.h"
+#include "duet/tests/emulation/runtime.h"
 #include "duet/tests/emulation/sample_kernels.h"
 
 namespace duet::emulation {
@@ -167,7 +168,10 @@ TEST_F(EmulatorNccl, StreamsWaitForTheOtherRanks) {
 // A thread that waits for the other ranks leaves the runtime to theirs.
 TEST_F(EmulatorNccl, AWaitingThreadDoesNotStopTheOthers) {
   ASSERT_EQ(all_reduce(0), ncclSuccess);
-  std::thread waiting([&] { EXPECT_EQ(cudaStreamSynchronize(streams_[0]), cudaSuccess); });
+  std::thread waiting([&] {
+    const auto outer = lock_runtime();  // as in a call that makes others
+    EXPECT_EQ(cudaStreamSynchronize(streams_[0]), cudaSuccess);
+  });
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
   EXPECT_EQ(all_reduce(1), ncclSuccess);
   waiting.join();
@@ -334,6 +338,7 @@ TEST_F(EmulatorNccl, FinalizingWaitsForWhatWasAsked) {
   EXPECT_EQ(all_reduce(0), ncclInvalidUsage);
   EXPECT_EQ(all_reduce(1), ncclSuccess);
   expect_result({3, 4, 6, 8});
+  EXPECT_EQ(all_reduce(0), ncclInvalidUsage);
 }
 
 class EmulatorNcclJoin : public ::testing::Test {
