@@ -72,28 +72,25 @@ class NcclCommunicator : public train::Communicator, private Watch {
  private:
   void reduce(std::span<const Tensor> tensors) override {
     together("all_reduce", tensors, [this](const Tensor& tensor) {
-      check_call(ncclAllReduce(tensor.raw(), tensor.raw(), count_of(tensor), type_of(tensor.dtype()), ncclSum, comm_,
-                               context_.stream),
-                 "ncclAllReduce");
+      return ncclAllReduce(tensor.raw(), tensor.raw(), count_of(tensor), type_of(tensor.dtype()), ncclSum, comm_,
+                           context_.stream);
     });
   }
 
   void send_from(std::span<const Tensor> tensors, int root) override {
     together("broadcast", tensors, [this, root](const Tensor& tensor) {
-      check_call(ncclBroadcast(tensor.raw(), tensor.raw(), count_of(tensor), type_of(tensor.dtype()), root, comm_,
-                               context_.stream),
-                 "ncclBroadcast");
+      return ncclBroadcast(tensor.raw(), tensor.raw(), count_of(tensor), type_of(tensor.dtype()), root, comm_,
+                           context_.stream);
     });
   }
 
   void gather(const Tensor& mine, const Tensor& all) override {
     together("all_gather", std::span(&mine, 1), [&](const Tensor&) {
-      check_call(ncclAllGather(mine.raw(), all.raw(), count_of(mine), type_of(mine.dtype()), comm_, context_.stream),
-                 "ncclAllGather");
+      return ncclAllGather(mine.raw(), all.raw(), count_of(mine), type_of(mine.dtype()), comm_, context_.stream);
     });
   }
 
-  // Calls `f` for each of the tensors inside of a group.
+  // Calls `f` for each of the tensors inside of a group, which ends also after a call that failed.
   template <class F>
   void together(const char* op, std::span<const Tensor> tensors, const F& f) {
     const OpScope scope(op, ScopeKind::update);
@@ -103,13 +100,11 @@ class NcclCommunicator : public train::Communicator, private Watch {
       check(comm_ != nullptr, op, reason_);
       const Timed timed(context_, op);
       check_call(ncclGroupStart(), "ncclGroupStart");
-      try {
-        for (const Tensor& tensor : tensors) f(tensor);
-      } catch (...) {
-        ncclGroupEnd();
-        throw;
-      }
-      check_call(ncclGroupEnd(), "ncclGroupEnd");
+      ncclResult_t status = ncclSuccess;
+      for (const Tensor& tensor : tensors)
+        if (good(status)) status = f(tensor);
+      const ncclResult_t ended = ncclGroupEnd();
+      check_call(good(status) ? ended : status, op);
       // Until then the work may not be on the stream, and what is asked for next could overtake it.
       settle(op);
     }
@@ -121,7 +116,7 @@ class NcclCommunicator : public train::Communicator, private Watch {
     if (comm_ == nullptr) return;
     ncclResult_t state = ncclSuccess;
     check_call(ncclCommGetAsyncError(comm_, &state), "ncclCommGetAsyncError");
-    if (state != ncclInProgress) check_call(state, "a collective");
+    check_call(state, "a collective");
     if (waited > patience_)
       give_up(text("after ", patience_,
                    " s the device is still not done; another rank may have ended, or have made "
@@ -134,7 +129,7 @@ class NcclCommunicator : public train::Communicator, private Watch {
       ncclResult_t state = ncclSuccess;
       check_call(ncclCommGetAsyncError(comm_, &state), "ncclCommGetAsyncError");
       if (state == ncclSuccess) return;
-      if (state != ncclInProgress) check_call(state, call);
+      check_call(state, call);
       const double waited = seconds_since(begin);
       if (waited > patience_) give_up(text(call, ": after ", patience_, " s other ranks have not come"));
       std::this_thread::sleep_for(std::chrono::microseconds(waited < 0.01 ? 5 : 1000));
@@ -152,9 +147,9 @@ class NcclCommunicator : public train::Communicator, private Watch {
     return state == ncclSuccess;
   }
 
+  static bool good(ncclResult_t status) { return status == ncclSuccess || status == ncclInProgress; }
   void check_call(ncclResult_t status, const char* call) {
-    if (status != ncclSuccess && status != ncclInProgress)
-      give_up(text(call, ": ", ncclGetErrorString(status), "; ", ncclGetLastError(comm_)));
+    if (!good(status)) give_up(text(call, ": ", ncclGetErrorString(status), "; ", ncclGetLastError(comm_)));
   }
 
   // Kernels that wait for other ranks end at once then.

@@ -411,7 +411,7 @@ FAULTS = [
     Fault("nccl-root", "nccl.cpp", "wrong argument", "root, comm_", "0, comm_", "DeviceCommunicator.Broadcasts*"),
     Fault("nccl-reduce-stream", "nccl.cpp", "missing synchronisation",
           """ncclSum, comm_,
-                               context_.stream)""", "ncclSum, comm_, nullptr)", "DeviceCommunicator.KeepsItsPlace*"),
+                           context_.stream)""", "ncclSum, comm_, nullptr)", "DeviceCommunicator.KeepsItsPlace*"),
     Fault("nccl-gather-stream", "nccl.cpp", "missing synchronisation",
           "type_of(mine.dtype()), comm_, context_.stream)", "type_of(mine.dtype()), comm_, nullptr)",
           "DeviceCommunicator.Gathers*"),
@@ -426,7 +426,7 @@ FAULTS = [
           "std::memcpy(unique.internal, id.bytes.data(), id.bytes.size());",
           "std::memcpy(unique.internal, id.bytes.data(), sizeof(void*));", "DeviceCommunicator.Sums*"),
     Fault("nccl-unwatched", "nccl.cpp", "missing condition",
-          "if (state != ncclInProgress) check_call(state, \"a collective\");", "", "DeviceCommunicator.ARankThatFails*"),
+          "    check_call(state, \"a collective\");\n", "", "DeviceCommunicator.ARankThatFails*"),
     # patch_embedding.cu
     Fault("patch-channel-stride", "patch_embedding.cu", "wrong stride",
           "(b * g.channels + c) * g.height", "(b + c) * g.height", rows("patch")),
