@@ -1,11 +1,14 @@
 #include "duet/cuda/context.h"
 
+#include <nccl.h>
 #include <nvtx3/nvToolsExt.h>
-#include <algorithm>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <memory>
 #include <mutex>
+#include <thread>
 
 #include "duet/core/op_scope.h"
 #include "duet/cuda/check.h"
@@ -76,7 +79,38 @@ Context& context_of(CudaContext which) {
   return *contexts[i];
 }
 
+void add_watch(Context& context, Watch& watch) {
+  const std::lock_guard lock(context.watches_mutex);
+  context.watches.push_back(&watch);
+}
+
+void remove_watch(Context& context, Watch& watch) {
+  const std::lock_guard lock(context.watches_mutex);
+  std::erase(context.watches, &watch);
+}
+
+void wait_for_others(Context& context, cudaEvent_t event) {
+  const auto begin = std::chrono::steady_clock::now();
+  for (;;) {
+    {
+      const std::lock_guard lock(context.watches_mutex);
+      if (context.watches.empty()) return;
+    }
+    const cudaError_t status = event != nullptr ? cudaEventQuery(event) : cudaStreamQuery(context.stream);
+    if (status == cudaSuccess) return;
+    if (status != cudaErrorNotReady) check_cuda(status, "waiting for the device");
+    cudaGetLastError();  // that it is not ready is no error of later calls
+    {
+      const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begin;
+      const std::lock_guard lock(context.watches_mutex);
+      for (Watch* watch : context.watches) watch->look(waited.count());
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(20));
+  }
+}
+
 void finish(Context& context) {
+  wait_for_others(context);
   check_cuda(cudaMemcpyAsync(context.fault_host, context.fault, sizeof(Fault), cudaMemcpyDeviceToHost, context.stream),
              "cudaMemcpyAsync");
   check_cuda(cudaStreamSynchronize(context.stream), "cudaStreamSynchronize");
@@ -125,6 +159,9 @@ DeviceInformation describe(CudaContext context) {
   cuda::check_cuda(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
   information.versions = text("driver for CUDA ", driver / 1000, '.', driver % 1000 / 10, ", runtime ", runtime / 1000,
                               '.', runtime % 1000 / 10, ", cuBLASLt ", cublasLtGetVersion());
+  int nccl = 0;  // 23007 is 2.30.7
+  check(ncclGetVersion(&nccl) == ncclSuccess, "nccl", "ncclGetVersion failed");
+  information.versions += text(", NCCL ", nccl / 10000, '.', nccl / 100 % 100, '.', nccl % 100);
   return information;
 }
 

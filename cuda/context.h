@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <mutex>
 #include <vector>
 
 #include "duet/core/backend.h"
@@ -17,6 +18,14 @@ struct Fault {
   int finding;  // Finding
   int padding;
   long long value, position, limit;
+};
+
+// Work on the device that other devices take part in: it may fail, or never end, while the host waits for it.
+class Watch {
+ public:
+  virtual ~Watch() = default;
+  // Throws Error when there is nothing more to wait for. `waited` is in seconds.
+  virtual void look(double waited) = 0;
 };
 
 // One per device and process, made at first use. All kernels of a device run on its one compute stream, which is what
@@ -39,6 +48,8 @@ struct Context {
   uint64_t* salt;     // on the device: of the step that a graph repeats
   Fault* fault;       // on the device
   Fault* fault_host;  // pinned
+  std::mutex watches_mutex;
+  std::vector<Watch*> watches;
 };
 
 // Also makes the device the thread's current one. Throws Error when it cannot be used.
@@ -84,6 +95,12 @@ class UseDevice {
 };
 bool recording();  // whether this thread is recording a graph
 MemorySource device_memory();
+
+void add_watch(Context& context, Watch& watch);
+void remove_watch(Context& context, Watch& watch);
+// To be called before the host waits for the stream, or for an event: waits itself while there are watches, and throws
+// what they do.
+void wait_for_others(Context& context, cudaEvent_t event = nullptr);
 
 // Waits for the stream and throws what kernels found.
 void finish(Context& context);

@@ -71,6 +71,7 @@ void copy_bytes(CudaContext which, void* to, const void* from, size_t bytes, boo
   check(!cuda::recording() || !(to_host || from_host), "cuda",
         "a recorded step cannot copy from or to the CPU: the copy would not be repeated with other values");
   cuda::Context& context = cuda::context_of(which);
+  if (to_host) cuda::wait_for_others(context);  // a copy to memory that is not page-locked waits inside of the driver
   if (bytes > 0)
     cuda::check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, context.stream), "cudaMemcpyAsync");
   if (to_host) cuda::finish(context);

@@ -9,6 +9,10 @@ class Graph : public DeviceGraph {
  public:
   Graph(Context& context, std::shared_ptr<CachingAllocator> pool) : context_(context), pool_(std::move(pool)) {}
   ~Graph() override {
+    try {
+      wait_for_others(context_);
+    } catch (const Error&) {  // the same comes with the communicator's next call
+    }
     cudaStreamSynchronize(context_.stream);
     if (executable_ != nullptr) cudaGraphExecDestroy(executable_);
   }
@@ -55,6 +59,7 @@ std::shared_ptr<CachingAllocator> make_graph_pool(CudaContext which) {
 std::unique_ptr<DeviceGraph> DeviceGraph::record(CudaContext which, std::shared_ptr<CachingAllocator> pool,
                                                  const std::function<void()>& work) {
   // What steps outside of graphs have used is cached for the next of them; now the pool needs it more.
+  cuda::wait_for_others(cuda::context_of(which));  // giving memory back waits for the device
   allocator(which).trim();
   auto graph = std::make_unique<cuda::Graph>(cuda::context_of(which), std::move(pool));
   graph->record(work);

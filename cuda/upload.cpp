@@ -57,6 +57,7 @@ void upload_begin(CudaContext which, int index, void* to, const void* from, size
   cuda::Lanes& lanes = cuda::lanes_of(context);
   cuda::Lane& lane = lanes.lanes.at(static_cast<size_t>(index));
   // The staging memory's last copy must be over before it is written again.
+  cuda::wait_for_others(context, lane.ready);
   cuda::check_cuda(cudaEventSynchronize(lane.ready), "cudaEventSynchronize");
   cuda::reserve(lane, bytes);
   std::memcpy(lane.staging, from, bytes);

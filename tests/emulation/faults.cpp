@@ -63,9 +63,21 @@ void on_segmentation_fault(int signal_number, siginfo_t* info, void*) {
 
 }  // namespace
 
-std::unique_lock<std::recursive_mutex> lock_runtime() {
-  static std::recursive_mutex& mutex = *new std::recursive_mutex;
-  return std::unique_lock(mutex);
+bool RuntimeMutex::wait_for_change(std::chrono::steady_clock::time_point until) {
+  const int depth = depth_;
+  for (int i = 1; i < depth; i++) unlock();
+  const bool changed = change_.wait_until(*this, until) == std::cv_status::no_timeout;
+  for (int i = 1; i < depth; i++) lock();
+  return changed;
+}
+
+RuntimeMutex& runtime_mutex() {
+  static RuntimeMutex& mutex = *new RuntimeMutex;
+  return mutex;
+}
+
+std::unique_lock<RuntimeMutex> lock_runtime() {
+  return std::unique_lock(runtime_mutex());
 }
 
 void install_signal_handler() {
@@ -91,6 +103,7 @@ void set_fault(cudaError_t code, const std::string& message) {
   if (faults().code != cudaSuccess) return;
   faults().code = code;
   faults().message = message;
+  runtime_mutex().changed();
 }
 
 cudaError_t fault_code() {

@@ -285,6 +285,16 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t handle) {
     return report(cudaErrorInvalidResourceHandle, "the graph was captured on another device");
   }
   if (stream->capture) return report(cudaErrorNotSupported, "child graphs are not emulated");
+  const auto& nodes = exec->graph->nodes;
+  const bool waits =
+      std::any_of(nodes.begin(), nodes.end(), [](const auto& node) { return node->node.issue != nullptr; });
+  if (waits) {
+    // Each launch takes the next place among the communicator's collectives, and the stream waits there.
+    if (exec->graph->branches > 1) return report(cudaErrorNotSupported, "collectives in a graph of several branches");
+    for (const auto& node : nodes)
+      if (const cudaError_t error = enqueue(*stream, node->node); error != cudaSuccess) return report(error);
+    return report(cudaSuccess);
+  }
   return report(
       enqueue(*stream, {Node::Kind::graph, "graph", [stream, graph = exec->graph] { replay(*stream, *graph); }}));
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -17,8 +18,29 @@
 
 namespace duet::emulation {
 
-// One lock for everything: host threads take turns in the runtime.
-std::unique_lock<std::recursive_mutex> lock_runtime();
+// One lock for everything: host threads take turns in the runtime. A thread that waits for another one's work lets go
+// of it, however many calls deep it took it.
+class RuntimeMutex {
+ public:
+  void lock() {
+    mutex_.lock();
+    depth_++;
+  }
+  void unlock() {
+    depth_--;
+    mutex_.unlock();
+  }
+  // False when nothing changed until then.
+  bool wait_for_change(std::chrono::steady_clock::time_point until);
+  void changed() { change_.notify_all(); }
+
+ private:
+  std::recursive_mutex mutex_;
+  int depth_ = 0;  // of the thread that has the lock
+  std::condition_variable_any change_;
+};
+RuntimeMutex& runtime_mutex();
+std::unique_lock<RuntimeMutex> lock_runtime();
 
 // Keeps the first fault until take_error().
 void set_fault(cudaError_t code, const std::string& message);
@@ -47,14 +69,24 @@ class Clock {
 
 struct Capture;
 
+// What a stream's work may have to wait for: an event, or the other ranks of a collective.
+class Obstacle {
+ public:
+  virtual ~Obstacle() = default;
+  virtual bool cleared() = 0;  // after running what other streams can run now
+  virtual std::string description() const = 0;
+};
+
 // What a stream runs. The work checks its memory accesses by current_operation().
 struct Node {
-  enum class Kind { kernel, copy, fill, host, matmul, record, wait, graph };
+  enum class Kind { kernel, copy, fill, host, matmul, collective, record, wait, graph };
   Kind kind;
   std::string name;
   std::function<void()> work;
   const void* host_source = nullptr;  // host memory that a copy reads when it runs
   size_t host_bytes = 0;
+  std::shared_ptr<Obstacle> obstacle = nullptr;
+  std::function<void(CUstream_st&, Node&)> issue = nullptr;  // called whenever it is given to a stream to be run
 };
 
 // One cudaEventRecord.
@@ -85,12 +117,14 @@ cudaError_t submit(CUstream_st& stream, Node node);
 bool capture_forbids_unsafe_calls();
 // Ends every capture under way that `stream` belongs to with an error.
 void invalidate_capture(CUstream_st& stream);
-// The host waits for the stream; for all streams of a device, or of all devices with -1.
+// The host waits for the stream; for all streams of a device. With -1 also for what other devices can do by themselves.
 void host_waits_for(CUstream_st& stream);
 void host_waits_for_device(int device);
 
-// Whether work runs only when something waits for it, and whether some such work will read this host memory.
-bool is_deferred();
+// Whether work that is given to the stream now runs later, and whether some such work will read this host memory.
+bool runs_later(const CUstream_st& stream);
+// Runs what the stream can run without waiting for other host threads. False when something is left.
+bool run_without_waiting(CUstream_st& stream);
 bool is_pending_source(const void* begin, size_t bytes);
 
 int current_device();
@@ -109,6 +143,7 @@ struct CUstream_st {
   duet::emulation::Clock clock;  // what is finished when the stream's next operation starts
   // Work that has not run yet, with what the host knew when it was given.
   std::deque<std::pair<duet::emulation::Node, duet::emulation::Clock>> pending;
+  bool advancing = false;  // its first pending node asks whether it can run
   duet::emulation::Capture* capture = nullptr;
 };
 

@@ -7,6 +7,7 @@
 
 #include "duet/core/error.h"
 #include "duet/tests/emulation/arena.h"
+#include "duet/tests/emulation/emulation.h"
 #include "duet/tests/emulation/scheduler.h"
 
 namespace duet::emulation {
@@ -21,6 +22,8 @@ struct Streams {
   std::vector<uint32_t> last_operation;  // by stream number
   Clock host;                            // what the host knows to be finished
   CurrentOperation current;
+  double rank_timeout =
+      std::getenv("DUET_EMULATED_RANK_TIMEOUT") ? std::atof(std::getenv("DUET_EMULATED_RANK_TIMEOUT")) : 60;
   bool deferred = std::getenv("DUET_EMULATED_DEFER") && std::string(std::getenv("DUET_EMULATED_DEFER")) != "0";
 };
 
@@ -113,9 +116,10 @@ cudaError_t execute(CUstream_st& stream, const Node& node) {
 
 namespace {
 
-// Records, waits and graphs are no operations of their own.
+// Records, waits and graphs are no operations of their own. A collective is one for each of its steps.
 bool is_operation(const Node& node) {
-  return node.kind != Node::Kind::record && node.kind != Node::Kind::wait && node.kind != Node::Kind::graph;
+  return node.kind != Node::Kind::record && node.kind != Node::Kind::wait && node.kind != Node::Kind::graph &&
+         node.kind != Node::Kind::collective;
 }
 
 cudaError_t run_node(CUstream_st& stream, const Node& node) {
@@ -124,25 +128,78 @@ cudaError_t run_node(CUstream_st& stream, const Node& node) {
   return fault_code();
 }
 
-void run_next_pending(CUstream_st& stream) {
-  const auto [node, host] = std::move(stream.pending.front());
+// Runs the stream's first pending node, unless it has to wait for other streams.
+bool run_next_pending(CUstream_st& stream) {
+  if (stream.advancing) return false;  // streams that wait for each other
+  stream.clock.merge(stream.pending.front().second);
+  if (const auto obstacle = stream.pending.front().first.obstacle; obstacle && fault_code() == cudaSuccess) {
+    stream.advancing = true;
+    const bool cleared = obstacle->cleared();
+    stream.advancing = false;
+    if (!cleared) return false;
+  }
+  const Node node = std::move(stream.pending.front().first);
   stream.pending.pop_front();
-  stream.clock.merge(host);
   run_node(stream, node);
+  return true;
+}
+
+// What keeps the stream from going on.
+std::string reason(const CUstream_st& stream) {
+  const bool waits = !stream.pending.empty() && stream.pending.front().first.obstacle;
+  return waits ? stream.pending.front().first.obstacle->description() : "streams that wait for each other";
+}
+
+// Until `done`, the thread waits for what other threads give to their streams.
+template <class Done>
+void run_until(CUstream_st& stream, const Done& done) {
+  const auto deadline = [] {
+    return std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+                                                  std::chrono::duration<double>(rank_timeout()));
+  };
+  for (auto end = deadline(); !done();) {
+    if (run_next_pending(stream)) {
+      end = deadline();
+    } else if (!runtime_mutex().wait_for_change(end) && std::chrono::steady_clock::now() >= end) {
+      set_fault(cudaErrorLaunchTimeout,
+                text("after ", rank_timeout(), " s the device still waits for ", reason(stream)));
+    }
+  }
 }
 
 void run_pending(CUstream_st& stream) {
-  while (!stream.pending.empty()) run_next_pending(stream);
+  run_until(stream, [&] { return stream.pending.empty(); });
 }
 
-void run_until(const EventRecord& record) {
-  while (!record.done) run_next_pending(*record.stream);
+void run_until(const std::shared_ptr<EventRecord>& record) {
+  if (!record->done) run_until(*record->stream, [&] { return record->done; });
 }
+
+class Event : public Obstacle {
+ public:
+  explicit Event(std::shared_ptr<EventRecord> record) : record_(std::move(record)) {}
+  bool cleared() override {
+    while (!record_->done)
+      if (!run_next_pending(*record_->stream)) return false;
+    return true;
+  }
+  std::string description() const override { return record_->done ? "nothing" : reason(*record_->stream); }
+
+ private:
+  std::shared_ptr<EventRecord> record_;
+};
 
 }  // namespace
 
+bool run_without_waiting(CUstream_st& stream) {
+  while (!stream.pending.empty())
+    if (!run_next_pending(stream)) return false;
+  return true;
+}
+
 cudaError_t enqueue(CUstream_st& stream, Node node) {
-  if (!streams().deferred) {
+  if (node.issue) node.issue(stream, node);
+  if (!streams().deferred && stream.pending.empty() && !node.obstacle) {
     stream.clock.merge(streams().host);
     return run_node(stream, node);
   }
@@ -152,11 +209,14 @@ cudaError_t enqueue(CUstream_st& stream, Node node) {
     if (!((other->flags | stream.flags) & cudaStreamNonBlocking)) run_pending(*other);
   }
   stream.pending.emplace_back(std::move(node), streams().host);
+  if (!streams().deferred) run_without_waiting(stream);
   return fault_code();
 }
 
 void run_all_pending() {
-  for (CUstream_st* stream : streams().live) run_pending(*stream);
+  const auto all = streams().live;  // other threads may make more while this one waits
+  for (CUstream_st* stream : all)
+    if (resolve(stream) != nullptr) run_pending(*stream);
 }
 
 void host_waits_for(CUstream_st& stream) {
@@ -169,13 +229,25 @@ void host_knows(const Clock& clock) {
 }
 
 void host_waits_for_device(int device) {
-  for (CUstream_st* stream : streams().live) {
-    if (device < 0 || stream->device == device) host_waits_for(*stream);
+  const auto all = streams().live;
+  for (CUstream_st* stream : all) {
+    if (resolve(stream) == nullptr) continue;
+    // Another device may be in a collective that this thread has yet to join.
+    if (stream->device == (device < 0 ? current_device() : device) || (device < 0 && run_without_waiting(*stream)))
+      host_waits_for(*stream);
   }
 }
 
-bool is_deferred() {
-  return streams().deferred;
+void set_rank_timeout(double seconds) {
+  const auto lock = lock_runtime();
+  streams().rank_timeout = seconds;
+}
+double rank_timeout() {
+  return streams().rank_timeout;
+}
+
+bool runs_later(const CUstream_st& stream) {
+  return streams().deferred || !stream.pending.empty();
 }
 
 void set_deferred(bool on) {
@@ -316,10 +388,9 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
   if (!event || !stream) return report(cudaErrorInvalidResourceHandle);
   if (event->capture || stream->capture) return capture_wait(*stream, *event);
   if (!event->record) return report(cudaSuccess);
-  return report(enqueue(*stream, {Node::Kind::wait, "event wait", [stream, record = event->record] {
-                                    run_until(*record);
-                                    stream->clock.merge(record->clock);
-                                  }}));
+  Node node{Node::Kind::wait, "event wait", [stream, record = event->record] { stream->clock.merge(record->clock); }};
+  node.obstacle = std::make_shared<Event>(event->record);
+  return report(enqueue(*stream, std::move(node)));
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
@@ -327,9 +398,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   if (!event) return report(cudaErrorInvalidResourceHandle);
   if (event->capture) return report(cudaErrorCapturedEvent);
   if (capture_forbids_unsafe_calls()) return report(cudaErrorStreamCaptureUnsupported, "cudaEventSynchronize");
-  if (event->record) {
-    run_until(*event->record);
-    host_knows(event->record->clock);
+  if (const auto record = event->record) {
+    run_until(record);
+    host_knows(record->clock);
   }
   return report(cudaSuccess);
 }

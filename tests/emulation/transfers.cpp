@@ -75,7 +75,7 @@ cudaError_t copy(const Copy& copy, cudaMemcpyKind kind, cudaStream_t handle, boo
   const bool pinned_from = is_pinned(reinterpret_cast<uintptr_t>(copy.from), span_from);
   const bool pinned_to = is_pinned(reinterpret_cast<uintptr_t>(copy.to), span_to);
   Node node{Node::Kind::copy, "copy", [copy] { run_copy(copy); }};
-  if (is_deferred() && !stream->capture) {
+  if (runs_later(*stream) && !stream->capture) {
     if (from_host && !pinned_from) {
       // Memory that is not pinned is read before the call returns.
       const auto* bytes = static_cast<const std::byte*>(copy.from);

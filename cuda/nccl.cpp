@@ -1,0 +1,194 @@
+#include <nccl.h>
+
+#include <chrono>
+#include <cstring>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+#include "duet/core/op_scope.h"
+#include "duet/cuda/check.h"
+#include "duet/cuda/context.h"
+#include "duet/cuda/launch.h"
+#include "duet/train/communicator.h"
+
+namespace duet {
+namespace cuda {
+namespace {
+
+ncclDataType_t type_of(DType dtype) {
+  switch (dtype) {
+    case DType::f64:
+      return ncclFloat64;
+    case DType::f32:
+      return ncclFloat32;
+    case DType::bf16:
+      return ncclBfloat16;
+    case DType::i64:
+      return ncclInt64;
+    case DType::i32:
+      return ncclInt32;
+    case DType::u8:
+      return ncclUint8;
+  }
+  fail("nccl", "no type for ", dtype);
+}
+
+size_t count_of(const Tensor& tensor) {
+  return static_cast<size_t>(tensor.numel());
+}
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+// Calls that do not block: a rank that is gone would keep a blocking one from ever returning.
+class NcclCommunicator : public train::Communicator, private Watch {
+ public:
+  NcclCommunicator(CudaContext which, const train::CommunicatorId& id, int rank, int size, double patience)
+      : Communicator({DeviceKind::cuda, which.index}, rank, size), context_(context_of(which)), patience_(patience) {
+    ncclUniqueId unique;
+    static_assert(sizeof(unique.internal) == sizeof(id.bytes));
+    std::memcpy(unique.internal, id.bytes.data(), id.bytes.size());
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    check_call(ncclCommInitRankConfig(&comm_, size, unique, rank, &config), "ncclCommInitRankConfig");
+    settle("ncclCommInitRankConfig");
+    add_watch(context_, *this);
+  }
+
+  ~NcclCommunicator() override {
+    remove_watch(context_, *this);
+    if (comm_ == nullptr) return;
+    const UseDevice use(context_.index);
+    // A rank that fails does not wait for the others, who notice that it has gone.
+    if (std::uncaught_exceptions() > exceptions_ || !finalized()) {
+      ncclCommAbort(comm_);
+    } else {
+      ncclCommDestroy(comm_);
+    }
+  }
+
+ private:
+  void reduce(std::span<const Tensor> tensors) override {
+    together("all_reduce", tensors, [this](const Tensor& tensor) {
+      return ncclAllReduce(tensor.raw(), tensor.raw(), count_of(tensor), type_of(tensor.dtype()), ncclSum, comm_,
+                           context_.stream);
+    });
+  }
+
+  void send_from(std::span<const Tensor> tensors, int root) override {
+    together("broadcast", tensors, [this, root](const Tensor& tensor) {
+      return ncclBroadcast(tensor.raw(), tensor.raw(), count_of(tensor), type_of(tensor.dtype()), root, comm_,
+                           context_.stream);
+    });
+  }
+
+  void gather(const Tensor& mine, const Tensor& all) override {
+    together("all_gather", std::span(&mine, 1), [&](const Tensor&) {
+      return ncclAllGather(mine.raw(), all.raw(), count_of(mine), type_of(mine.dtype()), comm_, context_.stream);
+    });
+  }
+
+  // Calls `f` for each of the tensors inside of a group, which ends also after a call that failed.
+  template <class F>
+  void together(const char* op, std::span<const Tensor> tensors, const F& f) {
+    const OpScope scope(op, ScopeKind::update);
+    context_of({context_.index});
+    {
+      const std::lock_guard lock(mutex_);
+      check(comm_ != nullptr, op, reason_);
+      const Timed timed(context_, op);
+      check_call(ncclGroupStart(), "ncclGroupStart");
+      ncclResult_t status = ncclSuccess;
+      for (const Tensor& tensor : tensors)
+        if (good(status)) status = f(tensor);
+      const ncclResult_t ended = ncclGroupEnd();
+      check_call(good(status) ? ended : status, op);
+      // Until then the work may not be on the stream, and what is asked for next could overtake it.
+      settle(op);
+    }
+    if (synchronous_launches() && !recording()) wait_for_others(context_);
+  }
+
+  void look(double waited) override {
+    const std::lock_guard lock(mutex_);
+    if (comm_ == nullptr) return;
+    ncclResult_t state = ncclSuccess;
+    check_call(ncclCommGetAsyncError(comm_, &state), "ncclCommGetAsyncError");
+    check_call(state, "a collective");
+    if (waited > patience_)
+      give_up(text("after ", patience_,
+                   " s the device is still not done; another rank may have ended, or have made "
+                   "other calls than this one"));
+  }
+
+  void settle(const char* call) {
+    const auto begin = std::chrono::steady_clock::now();
+    for (;;) {
+      ncclResult_t state = ncclSuccess;
+      check_call(ncclCommGetAsyncError(comm_, &state), "ncclCommGetAsyncError");
+      if (state == ncclSuccess) return;
+      check_call(state, call);
+      const double waited = seconds_since(begin);
+      if (waited > patience_) give_up(text(call, ": after ", patience_, " s other ranks have not come"));
+      std::this_thread::sleep_for(std::chrono::microseconds(waited < 0.01 ? 5 : 1000));
+    }
+  }
+
+  // Whether all that was asked for is over.
+  bool finalized() {
+    const auto begin = std::chrono::steady_clock::now();
+    ncclResult_t state = ncclCommFinalize(comm_);
+    while (state == ncclInProgress && seconds_since(begin) <= patience_) {
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+      if (ncclCommGetAsyncError(comm_, &state) != ncclSuccess) return false;
+    }
+    return state == ncclSuccess;
+  }
+
+  static bool good(ncclResult_t status) { return status == ncclSuccess || status == ncclInProgress; }
+  void check_call(ncclResult_t status, const char* call) {
+    if (!good(status)) give_up(text(call, ": ", ncclGetErrorString(status), "; ", ncclGetLastError(comm_)));
+  }
+
+  // Kernels that wait for other ranks end at once then.
+  [[noreturn]] void give_up(const std::string& why) {
+    reason_ = text("rank ", rank(), " of ", size(), " on ", device(), ", ", why,
+                   "; the communicator cannot be used any more: start all ranks again, from the last checkpoint");
+    if (comm_ != nullptr) ncclCommAbort(comm_);
+    comm_ = nullptr;
+    fail("nccl", reason_);
+  }
+
+  Context& context_;
+  const double patience_;  // seconds
+  const int exceptions_ = std::uncaught_exceptions();
+  std::mutex mutex_;  // other threads may wait for the device
+  ncclComm_t comm_ = nullptr;
+  std::string reason_;  // why there is none
+};
+
+}  // namespace
+}  // namespace cuda
+
+namespace train {
+
+CommunicatorId make_communicator_id(CudaContext which) {
+  cuda::context_of(which);
+  ncclUniqueId unique;
+  const ncclResult_t status = ncclGetUniqueId(&unique);
+  check(status == ncclSuccess, "nccl", "ncclGetUniqueId: ", ncclGetErrorString(status), "; ",
+        ncclGetLastError(nullptr));
+  CommunicatorId id;
+  std::memcpy(id.bytes.data(), unique.internal, id.bytes.size());
+  return id;
+}
+
+std::unique_ptr<Communicator> join_communicator(CudaContext which, const CommunicatorId& id, int rank, int size,
+                                                double patience) {
+  return std::make_unique<cuda::NcclCommunicator>(which, id, rank, size, patience);
+}
+
+}  // namespace train
+}  // namespace duet
