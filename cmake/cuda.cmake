@@ -64,7 +64,11 @@ function(duet_add_cuda)
   target_compile_options(duet_cuda PRIVATE
     "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-lineinfo;-Werror=all-warnings;-Xcompiler=-Wall,-Wextra>")
   target_include_directories(duet_cuda SYSTEM PUBLIC ${CUDNN_INCLUDE_DIR} ${NCCL_INCLUDE_DIR})
-  target_link_libraries(duet_cuda PUBLIC duet_train CUDA::cudart_static CUDA::cublasLt ${CUDNN_LIBRARY} ${NCCL_LIBRARY})
+  target_link_libraries(duet_cuda PUBLIC duet_train CUDA::cudart_static ${CUDNN_LIBRARY} ${NCCL_LIBRARY} ${CMAKE_DL_LIBS})
+  # Loaded when it is first needed.
+  get_target_property(cublaslt CUDA::cublasLt IMPORTED_LOCATION)
+  set_source_files_properties(${PROJECT_SOURCE_DIR}/cuda/cublaslt_library.cpp PROPERTIES
+                              COMPILE_DEFINITIONS "DUET_CUBLASLT_LIBRARY=\"${cublaslt}\"")
 endfunction()
 
 # Links an executable with a library of ours and the backends.
