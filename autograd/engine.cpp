@@ -114,7 +114,8 @@ struct Engine {
       p.output_gradients.clear();
       const std::vector<Edge> inputs = std::move(node->inputs);
       node->inputs.clear();
-      for (size_t i = 0; i < inputs.size(); ++i) deliver(inputs[i], std::move(slots[i]));
+      // Backwards, as the first to be ready comes last: branches are then gone through from an op's first input on.
+      for (size_t i = inputs.size(); i-- > 0;) deliver(inputs[i], std::move(slots[i]));
     }
   }
 };

@@ -15,7 +15,10 @@ namespace {
 
 constexpr size_t alignment = 64;
 // From which size on blocks are cut from segments, and to multiples of what.
-constexpr size_t least_piece = size_t{1} << 20, piece_step = size_t{16} << 10;
+constexpr size_t least_piece = size_t{128} << 10, piece_step = size_t{16} << 10;
+// What smaller ones are cut from. By themselves they would come to lie between the buffers that libraries take and
+// return, and break the room for these into pieces too small to be used again.
+constexpr size_t slab_bytes = size_t{2} << 20;
 // Under AddressSanitizer nothing is cached, so that overflows and use after free are seen.
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool caching = false;
@@ -32,8 +35,12 @@ size_t CachingAllocator::size_class(size_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
+bool CachingAllocator::has_slabs() const {
+  return caching && source_.segment > 0;
+}
+
 bool CachingAllocator::cut_from_segments(size_t bytes) const {
-  return caching && source_.segment > 0 && bytes >= least_piece;
+  return has_slabs() && bytes >= least_piece;
 }
 
 void CachingAllocator::count(int64_t bytes) {
@@ -113,16 +120,26 @@ bool CachingAllocator::release_piece(void* block) {
   return true;
 }
 
+void* CachingAllocator::allocate_small(size_t size) {
+  if (!has_slabs()) return take(size);
+  if (slab_left_ < size) {
+    slabs_.push_back(static_cast<char*>(take(slab_bytes)));
+    slab_left_ = slab_bytes;
+  }
+  slab_left_ -= size;
+  return slabs_.back() + slab_left_;
+}
+
 void* CachingAllocator::allocate(size_t bytes) {
   check(bytes <= std::numeric_limits<size_t>::max() / 4, "allocator", "out of memory: ", bytes, " bytes wanted");
   const std::lock_guard lock(mutex_);
   ++stats_.requests;
   if (cut_from_segments(bytes)) return allocate_piece(bytes);
   const size_t size = size_class(bytes);
-  auto& blocks = cached_[size];
+  std::vector<void*>& blocks = cached_[size];
   void* block = nullptr;
   if (blocks.empty()) {
-    block = take(size);
+    block = allocate_small(size);
   } else {
     block = blocks.back();
     blocks.pop_back();
@@ -139,8 +156,9 @@ void CachingAllocator::release(void* block, size_t bytes) {
   }
   const size_t size = size_class(bytes);
   count(-static_cast<int64_t>(size));
-  if (caching && !closed_) {
+  if (caching && (!closed_ || has_slabs())) {
     cached_[size].push_back(block);
+    if (closed_) free_cached();
   } else {
     source_.give_back(block, index_);
     stats_.reserved_bytes -= static_cast<int64_t>(size);
@@ -159,10 +177,21 @@ void CachingAllocator::close() {
 }
 
 void CachingAllocator::free_cached() {
-  for (auto& [size, blocks] : cached_) {
-    for (void* block : blocks) source_.give_back(block, index_);
-    stats_.reserved_bytes -= static_cast<int64_t>(size * blocks.size());
-    blocks.clear();
+  if (has_slabs()) {
+    // Slabs go back when nothing at all is used.
+    if (stats_.in_use_bytes == 0) {
+      for (void* slab : slabs_) source_.give_back(slab, index_);
+      stats_.reserved_bytes -= static_cast<int64_t>(slab_bytes * slabs_.size());
+      slabs_.clear();
+      cached_.clear();
+      slab_left_ = 0;
+    }
+  } else {
+    for (auto& [size, blocks] : cached_) {
+      for (void* block : blocks) source_.give_back(block, index_);
+      stats_.reserved_bytes -= static_cast<int64_t>(size * blocks.size());
+      blocks.clear();
+    }
   }
   for (auto it = pieces_.begin(); it != pieces_.end();) {
     const auto next = std::next(it);

@@ -22,13 +22,14 @@ struct MemorySource {
   const char* name;            // for messages: "CPU"
   void* (*take)(size_t, int);  // null when there is no memory left; the int is the device's index
   void (*give_back)(void*, int);
-  size_t segment;  // large blocks are cut from pieces of at least so many bytes; 0 = each is taken by itself
+  // Large blocks are cut from pieces of at least so many bytes, and small ones from slabs; 0 = each is taken by itself.
+  size_t segment;
 };
 
 // Keeps freed blocks, because a training step asks for the same sizes again and again and fresh pages from the system
-// must be zeroed and faulted in. Small ones are kept by size class. Large ones are cut from segments, and neighbours
-// that are free grow together again: a step's activations leave their memory to its gradients, whose sizes differ.
-// Blocks are 64-byte aligned. Thread-safe.
+// must be zeroed and faulted in. Small ones are cut from slabs and kept by size class. Large ones are cut from
+// segments, and neighbours that are free grow together again: a step's activations leave their memory to its gradients,
+// whose sizes differ. Blocks are 64-byte aligned. Thread-safe.
 class CachingAllocator {
  public:
   // With `trims` false blocks are never given back before close(): somebody may use them without holding them, as a
@@ -55,9 +56,11 @@ class CachingAllocator {
 
   static size_t size_class(size_t bytes);
   // All below: the mutex is held.
+  bool has_slabs() const;
   bool cut_from_segments(size_t bytes) const;
   void* take(size_t bytes);   // from the system, or throws
   void count(int64_t bytes);  // handed out, or taken back when negative
+  void* allocate_small(size_t size);
   void* allocate_piece(size_t bytes);
   bool release_piece(void* block);  // false when it is no piece
   void free_cached();
@@ -67,7 +70,9 @@ class CachingAllocator {
   bool trims_;
   bool closed_ = false;
   mutable std::mutex mutex_;
-  std::map<size_t, std::vector<void*>> cached_;     // small ones, by size class
+  std::map<size_t, std::vector<void*>> cached_;  // small ones, by size class
+  std::vector<char*> slabs_;
+  size_t slab_left_ = 0;                            // bytes at the beginning of the last slab that nobody has had
   Pieces pieces_;                                   // of all segments
   std::set<std::pair<size_t, char*>> free_pieces_;  // by size
   AllocatorStats stats_;

@@ -123,13 +123,15 @@ Classifier::Classifier(const ParamScope& scope, const ClassifierConfig& config)
 }
 
 Variable Classifier::operator()(const Variable& images, const TextInput& text, const Run& run) const {
+  // Texts first, so that their backward pass comes last: when most gradients are there, memory is needed for the layers
+  // of fewer tokens, and at the very end for no layer at all but the gradient of the vocabulary.
   std::vector<Variable> parts;
-  if (!vision_.empty()) parts.push_back(widen(first_token(vision_[0](images, run.child(0)))));
   if (!text_.empty()) {
     const Variable hidden = text_[0](text, run.child(1));
     const bool mean = config_.text_pooling == ClassifierConfig::TextPooling::mean;
     parts.push_back(widen(mean ? ops::mean_tokens(hidden, text.mask) : text_[0].pool(hidden)));
   }
+  if (!vision_.empty()) parts.insert(parts.begin(), widen(first_token(vision_[0](images, run.child(0)))));
   check(parts.size() == 1 || parts[0].dim(0) == parts[1].dim(0), "classifier",
         "images and texts differ in number: ", parts[0], " and ", parts.back());
   const Variable joined = parts.size() == 1 ? parts[0] : ops::concat(parts, 1);

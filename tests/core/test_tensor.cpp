@@ -83,6 +83,38 @@ TEST(Allocator, LargeBlocksShareMemoryWhateverTheirSizes) {
   EXPECT_EQ(allocator.stats().in_use_bytes, 0);
 }
 
+TEST(Allocator, SmallBlocksShareSlabs) {
+  CachingAllocator allocator(cpu_memory());
+  std::vector<std::pair<char*, size_t>> blocks;
+  for (size_t i = 0; i < 1000; ++i) {
+    const size_t bytes = 1 + i * 7 % 3000;
+    auto* const block = static_cast<char*>(allocator.allocate(bytes));
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(block) % 64, 0u);
+    std::fill_n(block, bytes, static_cast<char>(i));
+    blocks.emplace_back(block, bytes);
+  }
+  EXPECT_EQ(allocator.stats().system_allocations, 1);
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const auto& [block, bytes] = blocks[i];
+    ASSERT_EQ(std::count(block, block + bytes, static_cast<char>(i)), static_cast<std::ptrdiff_t>(bytes));
+  }
+  // They stay while one of them is used, and go with the last.
+  for (size_t i = 1; i < blocks.size(); ++i) allocator.release(blocks[i].first, blocks[i].second);
+  allocator.trim();
+  EXPECT_EQ(blocks[0].first[0], 0);
+  EXPECT_GT(allocator.stats().reserved_bytes, 0);
+  allocator.release(blocks[0].first, blocks[0].second);
+  allocator.trim();
+  EXPECT_EQ(allocator.stats().reserved_bytes, 0);
+  // A slab that is full is followed by another, and closing gives back what is released later, too.
+  void* const one = allocator.allocate(100 << 10);
+  for (int i = 0; i < 30; ++i) allocator.release(allocator.allocate(size_t(90 + i) << 10), size_t(90 + i) << 10);
+  allocator.close();
+  EXPECT_GT(allocator.stats().reserved_bytes, 0);
+  allocator.release(one, 100 << 10);
+  EXPECT_EQ(allocator.stats().reserved_bytes, 0);
+}
+
 // Blocks never overlap, and nothing is lost, whatever the order of requests.
 TEST(Allocator, RandomLargeBlocksKeepTheirContents) {
   CachingAllocator allocator(cpu_memory());
