@@ -14,7 +14,18 @@ bool contains(const std::vector<Variable>& variables, const Variable& wanted) {
   return std::any_of(variables.begin(), variables.end(), [&](const Variable& v) { return v.id() == wanted.id(); });
 }
 
+thread_local int depth = 0;  // of segments in whose backward pass this thread is
+
+struct Inside {
+  Inside() { ++depth; }
+  ~Inside() { --depth; }
+};
+
 }  // namespace
+
+bool recomputing() {
+  return depth > 0;
+}
 
 Variable recompute(const std::function<Variable(const std::vector<Variable>&)>& segment,
                    const std::vector<Variable>& inputs) {
@@ -39,6 +50,7 @@ Variable recompute(const std::function<Variable(const std::vector<Variable>&)>& 
   const size_t count = inputs.size();
   return Variable::from_op("recompute", y, all, [segment, all, count](const Tensor& dy, GradientSink& sink) {
     OpScope::moves(0);
+    const Inside inside;
     // Computed inputs are replaced by leaves, so that the inner pass ends there. Leaves stay themselves: the segment
     // may also reach them by other ways than its arguments.
     std::vector<Variable> fresh, targets;

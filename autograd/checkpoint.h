@@ -13,4 +13,7 @@ namespace duet {
 Variable recompute(const std::function<Variable(const std::vector<Variable>&)>& segment,
                    const std::vector<Variable>& inputs);
 
+// Whether this thread is in the backward pass of such a segment: of all that is made there only the gradients stay.
+bool recomputing();
+
 }  // namespace duet

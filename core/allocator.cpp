@@ -28,6 +28,8 @@ constexpr bool caching = true;
 
 }  // namespace
 
+thread_local bool LastingBlocks::active_ = false;
+
 // Four classes per power of two: at most a quarter of a block is wasted.
 size_t CachingAllocator::size_class(size_t bytes) {
   if (bytes <= 512) return std::max(alignment, (bytes + alignment - 1) / alignment * alignment);
@@ -66,7 +68,9 @@ void* CachingAllocator::take(size_t bytes) {
 
 void* CachingAllocator::allocate_piece(size_t bytes) {
   const size_t size = (bytes + piece_step - 1) / piece_step * piece_step;
+  const bool lasting = LastingBlocks::active();
   auto fitting = free_pieces_.lower_bound({size, nullptr});
+  if (lasting && fitting != free_pieces_.end()) fitting = std::prev(free_pieces_.end());
   if (fitting == free_pieces_.end()) {
     // Ever larger ones, so that little is lost at their ends. What nobody writes to costs no memory.
     const size_t wanted = std::max(source_.segment, std::bit_ceil(static_cast<size_t>(stats_.reserved_bytes) / 2));
@@ -83,16 +87,18 @@ void* CachingAllocator::allocate_piece(size_t bytes) {
     pieces_[segment] = {taken, segment, true};
     fitting = free_pieces_.insert({taken, segment}).first;
   }
-  char* const address = fitting->second;
-  Piece& piece = pieces_.at(address);
+  char* address = fitting->second;
   free_pieces_.erase(fitting);
-  piece.free = false;
-  if (const size_t rest = piece.size - size; rest >= piece_step) {
-    piece.size = size;
-    pieces_[address + size] = {rest, piece.segment, true};
-    free_pieces_.insert({rest, address + size});
+  const Piece whole = pieces_.at(address);
+  const size_t rest = whole.size - size >= piece_step ? whole.size - size : 0;
+  char* const left = lasting ? address : address + size;
+  if (rest > 0 && lasting) address += rest;
+  pieces_[address] = {whole.size - rest, whole.segment, false};
+  if (rest > 0) {
+    pieces_[left] = {rest, whole.segment, true};
+    free_pieces_.insert({rest, left});
   }
-  count(static_cast<int64_t>(piece.size));
+  count(static_cast<int64_t>(whole.size - rest));
   return address;
 }
 

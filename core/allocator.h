@@ -78,6 +78,21 @@ class CachingAllocator {
   AllocatorStats stats_;
 };
 
+// While it lives and `on`, large blocks that this thread asks for are cut from the end of the largest free stretch: for
+// what outlives everything around it, so that blocks of both kinds do not come to lie between each other.
+class LastingBlocks {
+ public:
+  explicit LastingBlocks(bool on) : before_(active_) { active_ = on; }
+  ~LastingBlocks() { active_ = before_; }
+  LastingBlocks(const LastingBlocks&) = delete;
+  LastingBlocks& operator=(const LastingBlocks&) = delete;
+  static bool active() { return active_; }
+
+ private:
+  static thread_local bool active_;
+  bool before_;
+};
+
 MemorySource cpu_memory();
 CachingAllocator& cpu_allocator();
 

@@ -1,5 +1,7 @@
 #include "duet/ops/linear_layer.h"
 
+#include "duet/autograd/checkpoint.h"
+#include "duet/core/allocator.h"
 #include "duet/core/dispatch.h"
 #include "duet/core/op_scope.h"
 #include "duet/ops/gemm.h"
@@ -51,6 +53,7 @@ Tensor LinearLayer::input_gradient(const Tensor& dz, Tensor sum) const {
 
 LinearLayer::Gradients LinearLayer::weight_gradient(const Tensor& dz, const Tensor& x, bool bias_wanted) const {
   OpScope::computes(flops());
+  const LastingBlocks lasting(recomputing());
   Gradients g{Tensor::empty({out_, in_}, wide(dz.dtype()), dz.device()), {}};
   if (bias_wanted) g.bias = Tensor::empty({out_}, wide(dz.dtype()), dz.device());
   dispatch(dz, [&]<class T>(auto context, Type<T>) {

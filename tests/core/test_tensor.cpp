@@ -83,6 +83,34 @@ TEST(Allocator, LargeBlocksShareMemoryWhateverTheirSizes) {
   EXPECT_EQ(allocator.stats().in_use_bytes, 0);
 }
 
+// What stays and what is given back soon take from opposite ends.
+TEST(Allocator, LastingBlocksAreCutFromTheEnd) {
+  CachingAllocator allocator(cpu_memory());
+  constexpr size_t mebibyte = size_t{1} << 20;
+  auto* const first = static_cast<char*>(allocator.allocate(mebibyte));
+  char *last = nullptr, *before_last = nullptr;
+  {
+    const LastingBlocks lasting(true);
+    last = static_cast<char*>(allocator.allocate(3 * mebibyte));
+    const LastingBlocks not_now(false);
+    EXPECT_EQ(static_cast<char*>(allocator.allocate(mebibyte)), first + mebibyte);
+  }
+  EXPECT_FALSE(LastingBlocks::active());
+  EXPECT_EQ(last, first + 61 * mebibyte);
+  EXPECT_EQ(allocator.stats().in_use_bytes, int64_t{5 * mebibyte});
+  {
+    const LastingBlocks lasting(true);
+    before_last = static_cast<char*>(allocator.allocate(59 * mebibyte));  // all that is free
+  }
+  EXPECT_EQ(before_last, first + 2 * mebibyte);
+  EXPECT_EQ(allocator.stats().system_allocations, 1);
+  allocator.release(before_last, 59 * mebibyte);
+  allocator.release(first, mebibyte);
+  allocator.release(first + mebibyte, mebibyte);
+  allocator.release(last, 3 * mebibyte);
+  EXPECT_EQ(static_cast<char*>(allocator.allocate(64 * mebibyte)), first);
+}
+
 TEST(Allocator, SmallBlocksShareSlabs) {
   CachingAllocator allocator(cpu_memory());
   std::vector<std::pair<char*, size_t>> blocks;
