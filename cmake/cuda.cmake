@@ -32,7 +32,7 @@ if(NOT DUET_CUDA STREQUAL OFF AND NOT DUET_SANITIZE)
     file(STRINGS ${NCCL_INCLUDE_DIR}/nccl.h lines REGEX "#define NCCL_(MAJOR|MINOR) [0-9]+")
     string(REGEX REPLACE ".*MAJOR ([0-9]+).*MINOR ([0-9]+).*" "\\1.\\2" nccl_version "${lines}")
   endif()
-  # Calls that do not block came with 2.14, and CUDA 12 with later ones.
+  # Calls that do not block came with 2.14; 2.18 is the oldest whose interface was looked at.
   if(NOT NCCL_LIBRARY OR nccl_version VERSION_LESS 2.18)
     list(APPEND missing "NCCL 2.18 or later")
   endif()

@@ -51,13 +51,13 @@ void CachingAllocator::count(int64_t bytes) {
   if (tracing()) trace_memory(source_.name, index_, stats_.in_use_bytes);
 }
 
-void* CachingAllocator::take(size_t bytes) {
+void* CachingAllocator::take(size_t bytes, size_t wanted) {
   void* block = source_.take(bytes, index_);
   if (block == nullptr && trims_) {
     free_cached();  // blocks of other sizes may be what is missing
     block = source_.take(bytes, index_);
   }
-  check(block != nullptr, "allocator", "out of ", source_.name, " memory: ", bytes, " bytes wanted",
+  check(block != nullptr, "allocator", "out of ", source_.name, " memory: ", wanted, " bytes wanted",
         *OpScope::current() ? text(" by ", OpScope::current()) : "", ", ", stats_.in_use_bytes, " bytes in use and ",
         stats_.reserved_bytes - stats_.in_use_bytes,
         " cached; try a smaller --batch, --recompute, or on a GPU --no-graphs");
@@ -81,7 +81,7 @@ void* CachingAllocator::allocate_piece(size_t bytes) {
       stats_.reserved_bytes += static_cast<int64_t>(taken);
     } else {
       taken = size;
-      memory = take(taken);
+      memory = take(taken, bytes);
     }
     auto* const segment = static_cast<char*>(memory);
     pieces_[segment] = {taken, segment, true};
@@ -126,14 +126,23 @@ bool CachingAllocator::release_piece(void* block) {
   return true;
 }
 
-void* CachingAllocator::allocate_small(size_t size) {
-  if (!has_slabs()) return take(size);
+void* CachingAllocator::allocate_small(size_t size, size_t wanted) {
+  if (!has_slabs()) return take(size, wanted);
   if (slab_left_ < size) {
-    slabs_.push_back(static_cast<char*>(take(slab_bytes)));
-    slab_left_ = slab_bytes;
+    // Where there is no room for a whole one, a slab of this block alone.
+    void* memory = source_.take(slab_bytes, index_);
+    const size_t taken = memory != nullptr ? slab_bytes : size;
+    if (memory == nullptr) {
+      memory = take(size, wanted);
+    } else {
+      ++stats_.system_allocations;
+      stats_.reserved_bytes += static_cast<int64_t>(taken);
+    }
+    slabs_.push_back({static_cast<char*>(memory), taken});
+    slab_left_ = taken;
   }
   slab_left_ -= size;
-  return slabs_.back() + slab_left_;
+  return slabs_.back().memory + slab_left_;
 }
 
 void* CachingAllocator::allocate(size_t bytes) {
@@ -145,7 +154,7 @@ void* CachingAllocator::allocate(size_t bytes) {
   std::vector<void*>& blocks = cached_[size];
   void* block = nullptr;
   if (blocks.empty()) {
-    block = allocate_small(size);
+    block = allocate_small(size, bytes);
   } else {
     block = blocks.back();
     blocks.pop_back();
@@ -186,8 +195,10 @@ void CachingAllocator::free_cached() {
   if (has_slabs()) {
     // Slabs go back when nothing at all is used.
     if (stats_.in_use_bytes == 0) {
-      for (void* slab : slabs_) source_.give_back(slab, index_);
-      stats_.reserved_bytes -= static_cast<int64_t>(slab_bytes * slabs_.size());
+      for (const Slab& slab : slabs_) {
+        source_.give_back(slab.memory, index_);
+        stats_.reserved_bytes -= static_cast<int64_t>(slab.bytes);
+      }
       slabs_.clear();
       cached_.clear();
       slab_left_ = 0;

@@ -39,7 +39,9 @@ class CachingAllocator {
   ~CachingAllocator();
   void* allocate(size_t bytes);  // throws Error when the system has no memory left, even without the cache
   void release(void* block, size_t bytes);
-  void trim();  // gives cached blocks back to the system
+  // Gives cached blocks back to the system: large ones when their whole segment is free, small ones cut from slabs when
+  // nothing at all is used any more.
+  void trim();
   // Gives cached blocks back, and from now on those that are released too.
   void close();
   AllocatorStats stats() const;
@@ -58,9 +60,9 @@ class CachingAllocator {
   // All below: the mutex is held.
   bool has_slabs() const;
   bool cut_from_segments(size_t bytes) const;
-  void* take(size_t bytes);   // from the system, or throws
-  void count(int64_t bytes);  // handed out, or taken back when negative
-  void* allocate_small(size_t size);
+  void* take(size_t bytes, size_t wanted);  // from the system, or throws and says what was wanted
+  void count(int64_t bytes);                // handed out, or taken back when negative
+  void* allocate_small(size_t size, size_t wanted);
   void* allocate_piece(size_t bytes);
   bool release_piece(void* block);  // false when it is no piece
   void free_cached();
@@ -71,7 +73,11 @@ class CachingAllocator {
   bool closed_ = false;
   mutable std::mutex mutex_;
   std::map<size_t, std::vector<void*>> cached_;  // small ones, by size class
-  std::vector<char*> slabs_;
+  struct Slab {
+    char* memory;
+    size_t bytes;
+  };
+  std::vector<Slab> slabs_;
   size_t slab_left_ = 0;                            // bytes at the beginning of the last slab that nobody has had
   Pieces pieces_;                                   // of all segments
   std::set<std::pair<size_t, char*>> free_pieces_;  // by size

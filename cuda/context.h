@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -94,6 +95,8 @@ class UseDevice {
   bool usable_ = false;
 };
 bool recording();  // whether this thread is recording a graph
+// The graph that this thread is recording keeps this until it is destroyed itself.
+void keep_with_recording(std::shared_ptr<void> what);
 MemorySource device_memory();
 
 void add_watch(Context& context, Watch& watch);

@@ -5,24 +5,28 @@
 #include <dlfcn.h>
 
 #include "duet/core/error.h"
+#include "duet/cuda/cublaslt_library.h"
 
 #define DUET_TEXT_OF(x) #x
 #define DUET_TEXT(x) DUET_TEXT_OF(x)
 
 namespace duet::cuda {
+
+void* open_library(std::initializer_list<const char*> names) {
+  std::string reasons;
+  for (const char* name : names) {
+    if (void* const found = dlopen(name, RTLD_NOW | RTLD_LOCAL)) return found;
+    reasons += text(reasons.empty() ? "" : "; ", dlerror());
+  }
+  fail("cublas", "cuBLASLt cannot be loaded: ", reasons,
+       "; install CUDA's libcublas, or add its folder to LD_LIBRARY_PATH, or use --device cpu");
+}
+
 namespace {
 
 void* library() {
-  static void* const handle = [] {
-    constexpr const char* name = "libcublasLt.so." DUET_TEXT(CUBLAS_VER_MAJOR);
-    void* found = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-    const char* const reason = found == nullptr ? dlerror() : nullptr;
-    // Where the build found it, for a toolkit that the loader does not look into.
-    if (found == nullptr) found = dlopen(DUET_CUBLASLT_LIBRARY, RTLD_NOW | RTLD_LOCAL);
-    check(found != nullptr, "cublas", "cuBLASLt cannot be loaded: ", reason,
-          "; install CUDA's libcublas, or add its folder to LD_LIBRARY_PATH, or use --device cpu");
-    return found;
-  }();
+  // By its name, and then where the build found it, for a toolkit that the loader does not look into.
+  static void* const handle = open_library({"libcublasLt.so." DUET_TEXT(CUBLAS_VER_MAJOR), DUET_CUBLASLT_LIBRARY});
   return handle;
 }
 

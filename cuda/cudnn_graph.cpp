@@ -41,11 +41,13 @@ CudnnEngine read_engine(CudnnDescriptor config) {
   engine.get(CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &number);
   config.get(CUDNN_ATTR_ENGINECFG_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &workspace);
   std::string name = text("engine ", number, knobs_of(config));
+  CudnnEngine result{std::move(config), std::move(name), workspace, {}};
   std::array<cudnnBackendNumericalNote_t, CUDNN_NUMERICAL_NOTE_TYPE_COUNT> notes{};
   const int64_t count =
       engine.get(CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, notes.size(), notes.data());
-  CudnnEngine result{std::move(config), std::move(name), workspace, {}};
-  for (int64_t i = 0; i < count; ++i) result.notes.set(static_cast<size_t>(notes[static_cast<size_t>(i)]));
+  // A newer library may have more of them, and others.
+  for (size_t i = 0; i < notes.size() && static_cast<int64_t>(i) < count; ++i)
+    if (notes[i] >= 0 && notes[i] < CUDNN_NUMERICAL_NOTE_TYPE_COUNT) result.notes.set(static_cast<size_t>(notes[i]));
   return result;
 }
 

@@ -12,17 +12,19 @@ cudnnHandle_t cudnn_handle(CudaContext which) {
   static std::map<int, cudnnHandle_t> handles;
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
-  const auto [place, added] = handles.try_emplace(which.index, nullptr);
-  if (!added) return place->second;
+  if (const auto found = handles.find(which.index); found != handles.end()) return found->second;
+  cudaStream_t const stream = context_of(which).stream;  // the device becomes the thread's current one
   cudnnHandle_t handle = nullptr;
   cudnnStatus_t status = cudnnCreate(&handle);
-  if (status == CUDNN_STATUS_SUCCESS) status = cudnnSetStream(handle, context_of(which).stream);
-  if (status == CUDNN_STATUS_SUCCESS)
-    place->second = handle;
-  else
-    std::fprintf(stderr, "note: cuDNN cannot be used (%s); bfloat16 attention runs in duet's own kernels\n",
+  if (status == CUDNN_STATUS_SUCCESS) status = cudnnSetStream(handle, stream);
+  if (status != CUDNN_STATUS_SUCCESS) {
+    std::fprintf(stderr,
+                 "note: cuDNN cannot be used (%s); duet's own kernels do its work, bfloat16 attention among it\n",
                  cudnnGetErrorString(status));
-  return place->second;
+    if (handle != nullptr) cudnnDestroy(handle);
+    handle = nullptr;
+  }
+  return handles[which.index] = handle;
 }
 
 }  // namespace duet::cuda

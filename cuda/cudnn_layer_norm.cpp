@@ -38,18 +38,20 @@ const CudnnPlan* plan_of(CudaContext which, const LayerNormProblem& problem) {
   static std::mutex mutex;
   const cudnnHandle_t handle = cudnn_handle(which);
   const std::lock_guard lock(mutex);
-  const auto [place, added] = plans.try_emplace(std::pair(which.index, problem));
-  if (!added || handle == nullptr) return place->second.get();
+  const auto key = std::pair(which.index, problem);
+  if (const auto found = plans.find(key); found != plans.end()) return found->second.get();
+  std::unique_ptr<CudnnPlan> plan;
   try {
-    place->second = make_plan(handle, layer_norm_graph(problem), [&](const CudnnEngine& engine) {
-      return engine.keeps(type_of(problem), problem.deterministic);
-    });
+    if (handle != nullptr)
+      plan = make_plan(handle, layer_norm_graph(problem), [&](const CudnnEngine& engine) {
+        return engine.keeps(type_of(problem), problem.deterministic);
+      });
   } catch (const CudnnError& error) {
     if (!error.not_supported()) throw CudnnError(error.status, text(describe(problem), ": ", error.what()));
     std::fprintf(stderr, "note: cuDNN does not do %s (%s); our own kernel runs\n", describe(problem).c_str(),
                  error.what());
   }
-  return place->second.get();
+  return plans.emplace(key, std::move(plan)).first->second.get();
 }
 
 }  // namespace

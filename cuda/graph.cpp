@@ -1,9 +1,14 @@
+#include <memory>
+#include <vector>
+
 #include "duet/cuda/check.h"
 #include "duet/cuda/context.h"
 
 namespace duet {
 namespace cuda {
 namespace {
+
+thread_local std::vector<std::shared_ptr<void>>* kept_by_recording = nullptr;
 
 class Graph : public DeviceGraph {
  public:
@@ -22,9 +27,12 @@ class Graph : public DeviceGraph {
     // Relaxed: the pool may ask for memory while recording.
     check_cuda(cudaStreamBeginCapture(context_.stream, cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
     cudaGraph_t graph = nullptr;
+    kept_by_recording = &kept_;
     try {
       work();
+      kept_by_recording = nullptr;
     } catch (...) {
+      kept_by_recording = nullptr;
       cudaStreamEndCapture(context_.stream, &graph);
       if (graph != nullptr) cudaGraphDestroy(graph);
       cudaGetLastError();
@@ -44,10 +52,16 @@ class Graph : public DeviceGraph {
  private:
   Context& context_;
   std::shared_ptr<CachingAllocator> pool_;  // keeps the blocks that the graph uses
+  std::vector<std::shared_ptr<void>> kept_;
   cudaGraphExec_t executable_ = nullptr;
 };
 
 }  // namespace
+
+void keep_with_recording(std::shared_ptr<void> what) {
+  if (kept_by_recording != nullptr) kept_by_recording->push_back(std::move(what));
+}
+
 }  // namespace cuda
 
 std::shared_ptr<CachingAllocator> make_graph_pool(CudaContext which) {

@@ -21,7 +21,9 @@ void launch(CudaContext which, const char* name, void (*kernel)(P...), dim3 grid
   config.stream = context.stream;
   const Timed timed(context, name);
   check_cuda(cudaLaunchKernelEx(&config, kernel, std::forward<A>(args)...), name);
-  if (synchronous_launches() && !recording()) check_cuda(cudaStreamSynchronize(context.stream), name);
+  if (!synchronous_launches() || recording()) return;
+  wait_for_others(context);
+  check_cuda(cudaStreamSynchronize(context.stream), name);
 }
 
 // Blocks for n items at `per_block` each, at most `most` (kernels then loop over the rest).

@@ -3,8 +3,10 @@
 #include <chrono>
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "duet/core/op_scope.h"
 #include "duet/cuda/check.h"
@@ -42,51 +44,93 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
+// NCCL's communicator. Graphs that recorded its calls hold it too: NCCL ends one only after the last of them.
+struct Handle {
+  const int device;
+  const double patience;  // seconds
+  ncclComm_t comm = nullptr;
+
+  Handle(int index, double seconds) : device(index), patience(seconds) {}
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+  ~Handle() {
+    if (comm == nullptr) return;
+    const UseDevice use(device);
+    if (finalized())
+      ncclCommDestroy(comm);
+    else
+      ncclCommAbort(comm);
+  }
+
+  // Whether all that was asked for is over.
+  bool finalized() {
+    const auto begin = std::chrono::steady_clock::now();
+    ncclResult_t state = ncclCommFinalize(comm);
+    while (state == ncclInProgress && seconds_since(begin) <= patience) {
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+      if (ncclCommGetAsyncError(comm, &state) != ncclSuccess) return false;
+    }
+    return state == ncclSuccess;
+  }
+
+  // Ends kernels that wait for other ranks. While there are graphs it returns only after them, which must not be waited
+  // for here.
+  static void abort(const std::shared_ptr<Handle>& handle) {
+    const ncclComm_t comm = std::exchange(handle->comm, nullptr);
+    if (comm == nullptr) return;
+    const auto end = [comm, device = handle->device] {
+      const UseDevice use(device);
+      ncclCommAbort(comm);
+    };
+    if (handle.use_count() > 1)
+      std::thread(end).detach();
+    else
+      end();
+  }
+};
+
 // Calls that do not block: a rank that is gone would keep a blocking one from ever returning.
 class NcclCommunicator : public train::Communicator, private Watch {
  public:
   NcclCommunicator(CudaContext which, const train::CommunicatorId& id, int rank, int size, double patience)
-      : Communicator({DeviceKind::cuda, which.index}, rank, size), context_(context_of(which)), patience_(patience) {
+      : Communicator({DeviceKind::cuda, which.index}, rank, size),
+        context_(context_of(which)),
+        handle_(std::make_shared<Handle>(which.index, patience)) {
     ncclUniqueId unique;
     static_assert(sizeof(unique.internal) == sizeof(id.bytes));
     std::memcpy(unique.internal, id.bytes.data(), id.bytes.size());
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
-    check_call(ncclCommInitRankConfig(&comm_, size, unique, rank, &config), "ncclCommInitRankConfig");
+    check_call(ncclCommInitRankConfig(&handle_->comm, size, unique, rank, &config), "ncclCommInitRankConfig");
     settle("ncclCommInitRankConfig");
     add_watch(context_, *this);
   }
 
   ~NcclCommunicator() override {
     remove_watch(context_, *this);
-    if (comm_ == nullptr) return;
-    const UseDevice use(context_.index);
     // A rank that fails does not wait for the others, who notice that it has gone.
-    if (std::uncaught_exceptions() > exceptions_ || !finalized()) {
-      ncclCommAbort(comm_);
-    } else {
-      ncclCommDestroy(comm_);
-    }
+    if (std::uncaught_exceptions() > exceptions_) Handle::abort(handle_);
   }
 
  private:
   void reduce(std::span<const Tensor> tensors) override {
     together("all_reduce", tensors, [this](const Tensor& tensor) {
-      return ncclAllReduce(tensor.raw(), tensor.raw(), count_of(tensor), type_of(tensor.dtype()), ncclSum, comm_,
-                           context_.stream);
+      return ncclAllReduce(tensor.raw(), tensor.raw(), count_of(tensor), type_of(tensor.dtype()), ncclSum,
+                           handle_->comm, context_.stream);
     });
   }
 
   void send_from(std::span<const Tensor> tensors, int root) override {
     together("broadcast", tensors, [this, root](const Tensor& tensor) {
-      return ncclBroadcast(tensor.raw(), tensor.raw(), count_of(tensor), type_of(tensor.dtype()), root, comm_,
+      return ncclBroadcast(tensor.raw(), tensor.raw(), count_of(tensor), type_of(tensor.dtype()), root, handle_->comm,
                            context_.stream);
     });
   }
 
   void gather(const Tensor& mine, const Tensor& all) override {
     together("all_gather", std::span(&mine, 1), [&](const Tensor&) {
-      return ncclAllGather(mine.raw(), all.raw(), count_of(mine), type_of(mine.dtype()), comm_, context_.stream);
+      return ncclAllGather(mine.raw(), all.raw(), count_of(mine), type_of(mine.dtype()), handle_->comm,
+                           context_.stream);
     });
   }
 
@@ -97,8 +141,9 @@ class NcclCommunicator : public train::Communicator, private Watch {
     context_of({context_.index});
     {
       const std::lock_guard lock(mutex_);
-      check(comm_ != nullptr, op, reason_);
+      check(handle_->comm != nullptr, op, reason_);
       const Timed timed(context_, op);
+      if (recording()) keep_with_recording(handle_);
       check_call(ncclGroupStart(), "ncclGroupStart");
       ncclResult_t status = ncclSuccess;
       for (const Tensor& tensor : tensors)
@@ -113,12 +158,12 @@ class NcclCommunicator : public train::Communicator, private Watch {
 
   void look(double waited) override {
     const std::lock_guard lock(mutex_);
-    if (comm_ == nullptr) return;
+    if (handle_->comm == nullptr) return;
     ncclResult_t state = ncclSuccess;
-    check_call(ncclCommGetAsyncError(comm_, &state), "ncclCommGetAsyncError");
+    check_call(ncclCommGetAsyncError(handle_->comm, &state), "ncclCommGetAsyncError");
     check_call(state, "a collective");
-    if (waited > patience_)
-      give_up(text("after ", patience_,
+    if (waited > handle_->patience)
+      give_up(text("after ", handle_->patience,
                    " s the device is still not done; another rank may have ended, or have made "
                    "other calls than this one"));
   }
@@ -127,45 +172,33 @@ class NcclCommunicator : public train::Communicator, private Watch {
     const auto begin = std::chrono::steady_clock::now();
     for (;;) {
       ncclResult_t state = ncclSuccess;
-      check_call(ncclCommGetAsyncError(comm_, &state), "ncclCommGetAsyncError");
+      check_call(ncclCommGetAsyncError(handle_->comm, &state), "ncclCommGetAsyncError");
       if (state == ncclSuccess) return;
       check_call(state, call);
       const double waited = seconds_since(begin);
-      if (waited > patience_) give_up(text(call, ": after ", patience_, " s other ranks have not come"));
+      if (waited > handle_->patience)
+        give_up(text(call, ": after ", handle_->patience, " s other ranks have not come"));
       std::this_thread::sleep_for(std::chrono::microseconds(waited < 0.01 ? 5 : 1000));
     }
   }
 
-  // Whether all that was asked for is over.
-  bool finalized() {
-    const auto begin = std::chrono::steady_clock::now();
-    ncclResult_t state = ncclCommFinalize(comm_);
-    while (state == ncclInProgress && seconds_since(begin) <= patience_) {
-      std::this_thread::sleep_for(std::chrono::microseconds(100));
-      if (ncclCommGetAsyncError(comm_, &state) != ncclSuccess) return false;
-    }
-    return state == ncclSuccess;
-  }
-
   static bool good(ncclResult_t status) { return status == ncclSuccess || status == ncclInProgress; }
   void check_call(ncclResult_t status, const char* call) {
-    if (!good(status)) give_up(text(call, ": ", ncclGetErrorString(status), "; ", ncclGetLastError(comm_)));
+    if (!good(status)) give_up(text(call, ": ", ncclGetErrorString(status), "; ", ncclGetLastError(handle_->comm)));
   }
 
   // Kernels that wait for other ranks end at once then.
   [[noreturn]] void give_up(const std::string& why) {
     reason_ = text("rank ", rank(), " of ", size(), " on ", device(), ", ", why,
                    "; the communicator cannot be used any more: start all ranks again, from the last checkpoint");
-    if (comm_ != nullptr) ncclCommAbort(comm_);
-    comm_ = nullptr;
+    Handle::abort(handle_);
     fail("nccl", reason_);
   }
 
   Context& context_;
-  const double patience_;  // seconds
   const int exceptions_ = std::uncaught_exceptions();
   std::mutex mutex_;  // other threads may wait for the device
-  ncclComm_t comm_ = nullptr;
+  const std::shared_ptr<Handle> handle_;
   std::string reason_;  // why there is none
 };
 

@@ -123,8 +123,9 @@ Classifier::Classifier(const ParamScope& scope, const ClassifierConfig& config)
 }
 
 Variable Classifier::operator()(const Variable& images, const TextInput& text, const Run& run) const {
-  // Texts first, so that their backward pass comes last: when most gradients are there, memory is needed for the layers
-  // of fewer tokens, and at the very end for no layer at all but the gradient of the vocabulary.
+  // The backward pass goes through images first, the first part of what is joined below. Texts come first here, so that
+  // what was taken last is given back first. At the end of the backward pass, when most gradients are there, memory is
+  // then needed for the layers of fewer tokens.
   std::vector<Variable> parts;
   if (!text_.empty()) {
     const Variable hidden = text_[0](text, run.child(1));

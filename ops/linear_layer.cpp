@@ -53,8 +53,11 @@ Tensor LinearLayer::input_gradient(const Tensor& dz, Tensor sum) const {
 
 LinearLayer::Gradients LinearLayer::weight_gradient(const Tensor& dz, const Tensor& x, bool bias_wanted) const {
   OpScope::computes(flops());
-  const LastingBlocks lasting(recomputing());
-  Gradients g{Tensor::empty({out_, in_}, wide(dz.dtype()), dz.device()), {}};
+  Gradients g;
+  {
+    const LastingBlocks lasting(recomputing());
+    g.weight = Tensor::empty({out_, in_}, wide(dz.dtype()), dz.device());
+  }
   if (bias_wanted) g.bias = Tensor::empty({out_}, wide(dz.dtype()), dz.device());
   dispatch(dz, [&]<class T>(auto context, Type<T>) {
     weight_backward<T>(context, rows_, in_, out_, dz.data<T>(), x.data<T>(), g.weight.data<Wide<T>>(),

@@ -70,7 +70,12 @@ Json machine_information() {
   if constexpr (cuda_built) {
     const int count = device_count(CudaContext{}, without_gpu);
     for (int i = 0; i < count; ++i) {
-      const DeviceInformation d = describe(CudaContext{i});
+      DeviceInformation d;
+      try {
+        d = describe(CudaContext{i});
+      } catch (const Error& error) {  // a library that is missing, say: what this command is to find
+        d.versions = error.what();
+      }
       devices.push_back({{"name", text(Device{DeviceKind::cuda, i})},
                          {"model", d.name},
                          {"capability", d.capability},

@@ -1,22 +1,30 @@
 #include "duet/train/communicator.h"
 
+#include <algorithm>
 #include <functional>
 #include <vector>
 
 namespace duet::train {
 namespace {
 
-// Empty tensors have nothing to send; that they are empty on every rank alike is the caller's promise anyway.
-std::vector<Tensor> without_empty(std::span<const Tensor> tensors) {
-  std::vector<Tensor> result;
-  for (const Tensor& tensor : tensors)
-    if (tensor.numel() > 0) result.push_back(tensor);
-  return result;
-}
-
 bool overlap(const Tensor& a, const Tensor& b) {
   const std::less<const std::byte*> before;
   return before(a.raw(), b.raw() + b.bytes()) && before(b.raw(), a.raw() + a.bytes());
+}
+
+// Those that are not empty: these have nothing to send, and are empty on every rank alike by the caller's promise. None
+// may share memory with another, since the library works on all of a call at once.
+std::vector<Tensor> apart(const char* op, std::span<const Tensor> tensors) {
+  std::vector<Tensor> result, sorted;
+  for (const Tensor& tensor : tensors)
+    if (tensor.numel() > 0) result.push_back(tensor);
+  sorted = result;
+  std::sort(sorted.begin(), sorted.end(),
+            [](const Tensor& a, const Tensor& b) { return std::less<const std::byte*>()(a.raw(), b.raw()); });
+  for (size_t i = 1; i < sorted.size(); ++i)
+    check(!overlap(sorted[i - 1], sorted[i]), op, "two of the ", tensors.size(),
+          " tensors of a call share memory: ", sorted[i - 1], " and ", sorted[i], "; give each once");
+  return result;
 }
 
 class Alone : public Communicator {
@@ -51,14 +59,14 @@ void Communicator::all_reduce(std::span<const Tensor> tensors) {
     check(dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f64, "all_reduce", "no sums of ", tensor,
           " on ", tensor.device(), "; use float32, bfloat16 or float64");
   }
-  if (const auto full = without_empty(tensors); !full.empty()) reduce(full);
+  if (const auto full = apart("all_reduce", tensors); !full.empty()) reduce(full);
 }
 
 void Communicator::broadcast(std::span<const Tensor> tensors, int root) {
   check(root >= 0 && root < size_, "broadcast", "there is no rank ", root, " of ", size_, " to take ", tensors.size(),
         " tensors from");
   for (const Tensor& tensor : tensors) check_tensor("broadcast", tensor);
-  if (const auto full = without_empty(tensors); !full.empty()) send_from(full, root);
+  if (const auto full = apart("broadcast", tensors); !full.empty()) send_from(full, root);
 }
 
 void Communicator::all_gather(const Tensor& mine, const Tensor& all) {

@@ -16,11 +16,13 @@ namespace duet::train {
 //
 // Tensors are on the communicator's device. Work is put on the device's compute stream, after the kernels asked for
 // before it and before those asked for later, and can be recorded into a DeviceGraph; the call does not wait for it. A
-// call with several tensors is one operation for the library: cheaper than one call for each. Ranks must group alike.
+// call with several tensors is one operation for the library: cheaper than one call for each. Ranks must group alike,
+// and no two tensors of a call may share memory.
 //
-// When a rank fails, the others find out in their next call or their next wait for the device, which throws Error;
-// where the library cannot tell (a process that was killed on the same machine), they do after `patience` of waiting. A
-// communicator that has thrown so is of no more use, and what its last calls wrote is arbitrary.
+// When a rank fails, the others find out in their next call or their next wait for results of the device, which throws
+// Error; where the library cannot tell (a process that was killed on the same machine), they do after `patience` of
+// waiting. A communicator that has thrown so is of no more use, nor are graphs that recorded its calls, and what its
+// last calls wrote is arbitrary. The library's part of it lives as long as such graphs do.
 class Communicator {
  public:
   virtual ~Communicator() = default;

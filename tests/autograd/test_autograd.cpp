@@ -120,6 +120,27 @@ TEST(Hooks, RunOnceWhenTheGradientIsCompleteAndMayChangeIt) {
   EXPECT_CONTAINS(message_of([&] { ops::scale(a, 2).add_hook([](Variable&) {}); }), "only leaves have hooks");
 }
 
+// Memory rests on it: of a model's towers the one that is joined first is through before the next begins.
+TEST(Backward, GoesThroughBranchesFromTheFirstInputOn) {
+  std::vector<std::string> order;
+  const auto noted = [&](const std::string& name, const Variable& x) {
+    return Variable::from_op("noted", x.data().clone(), {x}, [&order, name](const Tensor& dy, GradientSink& sink) {
+      order.push_back(name);
+      sink.add(0, dy);
+    });
+  };
+  const Variable x = leaf({1}, {2}), y = leaf({1}, {3});
+  for (const bool second_first : {false, true}) {
+    order.clear();
+    Variable first, second;
+    if (second_first) second = noted("b2", noted("b1", y));
+    first = noted("a2", noted("a1", x));
+    if (!second_first) second = noted("b2", noted("b1", y));
+    backward(ops::sum(ops::add(first, second)));
+    EXPECT_EQ(order, (std::vector<std::string>{"a2", "a1", "b2", "b1"}));
+  }
+}
+
 TEST(GradMode, NothingIsRecordedInsideNoGradAndScopesNest) {
   const Variable x = leaf({1}, {2});
   {
@@ -263,6 +284,31 @@ TEST_F(Recompute, KeepsOnlyTheInputs) {
     return cpu_allocator().stats().in_use_bytes - before;
   };
   EXPECT_LT(kept([&] { return recompute(network, {x, w}); }), kept([&] { return network({x, w}); }));
+}
+
+TEST_F(Recompute, IsKnownInItsBackwardPassOnly) {
+  std::vector<bool> seen;
+  const auto segment = [&](const std::vector<Variable>& in) {
+    EXPECT_EQ(recomputing(), !seen.empty());
+    if (seen.empty()) seen.push_back(false);
+    return Variable::from_op("noted", in[0].data().clone(), {in[0]}, [&](const Tensor& dy, GradientSink& sink) {
+      seen.push_back(recomputing());
+      sink.add(0, dy);
+    });
+  };
+  const Variable y = recompute(segment, {x});
+  EXPECT_FALSE(recomputing());
+  backward(ops::sum(ops::tanh(y)));
+  EXPECT_EQ(seen, (std::vector<bool>{false, true}));
+  EXPECT_FALSE(recomputing());
+  const Variable broken = recompute(
+      [](const std::vector<Variable>& in) {
+        return Variable::from_op("broken", in[0].data().clone(), {in[0]},
+                                 [](const Tensor&, GradientSink&) { fail("test", "on purpose"); });
+      },
+      {w});
+  EXPECT_CONTAINS(message_of([&] { backward(ops::sum(broken)); }), "on purpose");
+  EXPECT_FALSE(recomputing());
 }
 
 TEST_F(Recompute, RefusesComputedVariablesThatAreNotInputs) {

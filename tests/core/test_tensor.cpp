@@ -143,6 +143,32 @@ TEST(Allocator, SmallBlocksShareSlabs) {
   EXPECT_EQ(allocator.stats().reserved_bytes, 0);
 }
 
+// Where there is no room for a slab, small blocks are taken alone; messages say what was wanted.
+TEST(Allocator, SmallBlocksWithoutRoomForASlab) {
+  static size_t room = 0;
+  CachingAllocator allocator({"test",
+                              [](size_t bytes, int) -> void* {
+                                if (bytes > room) return nullptr;
+                                room -= bytes;
+                                return std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+                              },
+                              [](void* block, int) { std::free(block); }, size_t{64} << 20});
+  room = 2000;
+  void* const first = allocator.allocate(1000);
+  EXPECT_EQ(allocator.stats().reserved_bytes, 1024);
+  EXPECT_EQ(room, 2000u - 1024u);
+  allocator.release(first, 1000);
+  EXPECT_EQ(allocator.allocate(1000), first);
+  std::string message;
+  try {
+    allocator.allocate(1000);
+  } catch (const Error& error) {
+    message = error.what();
+  }
+  EXPECT_NE(message.find("out of test memory: 1000 bytes wanted"), std::string::npos) << message;
+  allocator.release(first, 1000);
+}
+
 // Blocks never overlap, and nothing is lost, whatever the order of requests.
 TEST(Allocator, RandomLargeBlocksKeepTheirContents) {
   CachingAllocator allocator(cpu_memory());

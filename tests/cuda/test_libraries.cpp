@@ -4,6 +4,9 @@
 #include <fstream>
 #include <string>
 
+#include "duet/core/error.h"
+#include "duet/cuda/cublaslt_library.h"
+
 namespace duet::cuda {
 namespace {
 
@@ -20,6 +23,17 @@ TEST(CublasLt, IsLoadedWithTheFirstCall) {
   EXPECT_EQ(cublasLtGetVersion() / 10000, static_cast<size_t>(CUBLAS_VER_MAJOR));
   EXPECT_TRUE(loaded("libcublasLt"));
   EXPECT_NE(std::string(cublasLtGetStatusString(CUBLAS_STATUS_NOT_SUPPORTED)), "");
+}
+
+TEST(CublasLt, SaysWhyItCannotBeLoaded) {
+  std::string message;
+  try {
+    open_library({"libnone-of-this-name.so", "/nowhere/libcublasLt.so.13"});
+  } catch (const Error& error) {
+    message = error.what();
+  }
+  for (const char* part : {"libnone-of-this-name.so", "/nowhere/libcublasLt.so.13", "LD_LIBRARY_PATH", "--device cpu"})
+    EXPECT_NE(message.find(part), std::string::npos) << message;
 }
 
 }  // namespace

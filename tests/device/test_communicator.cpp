@@ -197,6 +197,41 @@ TEST(DeviceCommunicator, OneRankRunsInARecordedGraph) {
   expect_good(on_ranks(1, repeat_recorded));
 }
 
+// A graph outlives the communicator whose calls it recorded, whether that ends well or not.
+TEST(DeviceCommunicator, GraphsMayGoLast) {
+  for (const bool fails : {false, true}) {
+    const CudaContext here{0};
+    std::unique_ptr<DeviceGraph> graph;
+    const auto run = [&] {
+      const auto all = join_communicator(here, make_communicator_id(here), 0, 1, 10);
+      const Tensor x = Tensor::full({100}, DType::f32, 3, all->device());
+      all->all_reduce(x);
+      graph = DeviceGraph::record(here, make_graph_pool(here), [&] { all->all_reduce(x); });
+      graph->launch();
+      expect_elements(x, [](int64_t) { return 3; });
+      check(!fails, "test", "something else went wrong");
+    };
+    if (fails)
+      EXPECT_CONTAINS(message_of(run), "something else went wrong");
+    else
+      run();
+    graph.reset();
+    synchronize(here);
+  }
+}
+
+TEST(DeviceCommunicator, ATensorIsGivenOnce) {
+  expect_good(on_ranks(1, [](Communicator& all) {
+    const Tensor x = Tensor::zeros({4, 3}, DType::f32, all.device()), other = zeros_like(x);
+    for (const std::vector<Tensor>& tensors :
+         {std::vector{x, other, x}, std::vector{x.rows_view(0, 3), other, x.rows_view(2, 4)}}) {
+      EXPECT_CONTAINS(message_of([&] { all.all_reduce(tensors); }), "share memory");
+      EXPECT_CONTAINS(message_of([&] { all.broadcast(tensors, 0); }), "share memory");
+    }
+    all.all_reduce(std::vector{x.rows_view(2, 4), other, x.rows_view(0, 2)});
+  }));
+}
+
 TEST(DeviceCommunicator, OneRankSeesWhichArgumentsDoNotFit) {
   expect_good(on_ranks(1, [&](Communicator& all) {
     const Tensor host = Tensor::zeros({2, 3}, DType::f32), there = host.to(all.device());

@@ -42,10 +42,6 @@ std::set<cudnnContext*>& handles() {
   return all;
 }
 
-[[noreturn]] void refuse(cudnnStatus_t status, const std::string& reason) {
-  throw CudnnRefusal{status, reason};
-}
-
 std::shared_ptr<Backend> find(void* descriptor) {
   const auto found = descriptors().find(descriptor);
   if (found == descriptors().end()) refuse(CUDNN_STATUS_BAD_PARAM, "no such descriptor");
@@ -169,6 +165,15 @@ void execute(cudnnContext* handle, const Backend& plan, const Backend& pack) {
 }
 
 }  // namespace
+
+void refuse(cudnnStatus_t status, const std::string& reason) {
+  throw CudnnRefusal{status, reason};
+}
+
+void Backend::refuse_attribute(int name) const {
+  refuse(CUDNN_STATUS_BAD_PARAM,
+         text("attribute ", name, " of descriptor type ", static_cast<int>(type), " has another type or count"));
+}
 
 const Backend::Attribute& Backend::at(int name) const {
   const auto found = attributes.find(name);

@@ -21,6 +21,8 @@ struct CudnnRefusal {
   std::string reason;
 };
 
+[[noreturn]] void refuse(cudnnStatus_t status, const std::string& reason);
+
 // One descriptor. What it refers to stays alive with it, as a plan outlives the graph it was made from.
 struct Backend {
   struct Attribute {
@@ -38,17 +40,24 @@ struct Backend {
   const Backend& backend(int name) const { return *at(name).backends.at(0); }
   template <class T>
   T get(int name) const {
-    T value;
-    std::memcpy(&value, at(name).bytes.data(), sizeof(T));
-    return value;
+    const std::vector<T> values = all<T>(name);
+    if (values.size() != 1) refuse_attribute(name);
+    return values[0];
   }
   template <class T>
   std::vector<T> all(int name) const {
     const Attribute& attribute = at(name);
+    // std::vector<bool> has no array of bools.
     std::vector<T> values(static_cast<size_t>(attribute.count));
-    std::memcpy(values.data(), attribute.bytes.data(), values.size() * sizeof(T));
+    if (attribute.bytes.size() != values.size() * sizeof(T)) refuse_attribute(name);
+    for (size_t i = 0; i < values.size(); ++i) {
+      T value;
+      std::memcpy(&value, attribute.bytes.data() + i * sizeof(T), sizeof(T));
+      values[i] = value;
+    }
     return values;
   }
+  [[noreturn]] void refuse_attribute(int name) const;  // set with another type or count than it has
 };
 
 struct GraphTensor {

@@ -20,9 +20,6 @@ namespace {
 using Dims = std::array<int64_t, 4>;
 using Values = std::vector<double>;  // of a tensor, row-major
 
-[[noreturn]] void refuse(cudnnStatus_t status, const std::string& reason) {
-  throw CudnnRefusal{status, reason};
-}
 void require(bool ok, const std::string& reason) {
   if (!ok) refuse(CUDNN_STATUS_BAD_PARAM, reason);
 }

@@ -272,6 +272,8 @@ ncclResult_t ncclCommDestroy(ncclComm_t handle) {
   if (!comm) return refuse(ncclInvalidArgument, "no such communicator");
   comm->finalized = true;
   const ncclResult_t result = wait_until_settled(*comm);
+  // Held here, by the library and by the clique; by others only in graphs, which NCCL would wait for without an end.
+  if (comm.use_count() > 3) set_fault(cudaErrorUnknown, "a communicator is destroyed before a graph with its calls");
   comm->aborted = true;  // what was recorded can no longer run
   library().live.erase(handle);
   return result;

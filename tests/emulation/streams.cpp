@@ -204,7 +204,9 @@ cudaError_t enqueue(CUstream_st& stream, Node node) {
     return run_node(stream, node);
   }
   // The legacy stream and the blocking ones wait for each other.
-  for (CUstream_st* other : streams().live) {
+  const auto live = streams().live;  // other threads may make more while this one waits
+  for (CUstream_st* other : live) {
+    if (resolve(other) == nullptr) continue;
     if (other == &stream || other->device != stream.device || !(other->legacy || stream.legacy)) continue;
     if (!((other->flags | stream.flags) & cudaStreamNonBlocking)) run_pending(*other);
   }

@@ -303,6 +303,7 @@ TEST_F(EmulatorNccl, GraphsRepeatCollectives) {
     expect_result({want});
   }
   EXPECT_EQ(ncclCommDestroy(comms_[1]), ncclSuccess);
+  EXPECT_NE(take_error().find("destroyed before a graph with its calls"), std::string::npos);
   comms_[1] = nullptr;
   EXPECT_FAULT(cudaGraphLaunch(executables[1], streams_[1]), cudaErrorLaunchFailure, "communicator is gone");
   for (cudaGraphExec_t executable : executables) EXPECT_EQ(cudaGraphExecDestroy(executable), cudaSuccess);
