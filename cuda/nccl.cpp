@@ -13,6 +13,7 @@
 #include "duet/cuda/context.h"
 #include "duet/cuda/launch.h"
 #include "duet/train/communicator.h"
+#include "duet/train/progress.h"
 
 namespace duet {
 namespace cuda {
@@ -40,10 +41,6 @@ size_t count_of(const Tensor& tensor) {
   return static_cast<size_t>(tensor.numel());
 }
 
-double seconds_since(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
 // NCCL's communicator. Graphs that recorded its calls hold it too: NCCL ends one only after the last of them.
 struct Handle {
   const int device;
@@ -64,9 +61,9 @@ struct Handle {
 
   // Whether all that was asked for is over.
   bool finalized() {
-    const auto begin = std::chrono::steady_clock::now();
+    const train::Stopwatch waiting;
     ncclResult_t state = ncclCommFinalize(comm);
-    while (state == ncclInProgress && seconds_since(begin) <= patience) {
+    while (state == ncclInProgress && waiting.seconds() <= patience) {
       std::this_thread::sleep_for(std::chrono::microseconds(100));
       if (ncclCommGetAsyncError(comm, &state) != ncclSuccess) return false;
     }
@@ -169,13 +166,13 @@ class NcclCommunicator : public train::Communicator, private Watch {
   }
 
   void settle(const char* call) {
-    const auto begin = std::chrono::steady_clock::now();
+    const train::Stopwatch waiting;
     for (;;) {
       ncclResult_t state = ncclSuccess;
       check_call(ncclCommGetAsyncError(handle_->comm, &state), "ncclCommGetAsyncError");
       if (state == ncclSuccess) return;
       check_call(state, call);
-      const double waited = seconds_since(begin);
+      const double waited = waiting.seconds();
       if (waited > handle_->patience)
         give_up(text(call, ": after ", handle_->patience, " s other ranks have not come"));
       std::this_thread::sleep_for(std::chrono::microseconds(waited < 0.01 ? 5 : 1000));
