@@ -1,7 +1,7 @@
-#include "duet/core/backend.h"
 #include "duet/core/cpu.h"
 #include "duet/core/dispatch.h"
 #include "duet/ops/tile_product.h"
+#include "duet/ops/vector_math.h"
 
 namespace duet::ops {
 namespace {
@@ -54,7 +54,7 @@ const T* tile_of(const Wide<T>* from, int64_t rows, int64_t columns, T* to) {
     return from;
   } else {
     for (int64_t i = 0; i < rows; ++i) {
-      convert_elements<T, Wide<T>>(CpuContext{}, from + i * tile_stride, to + i * tile_stride, columns);
+      vector_math<T>().scale(from + i * tile_stride, to + i * tile_stride, columns, 1);
       to[i * tile_stride + columns] = T{};  // what an odd last element is paired with
     }
     return to;

@@ -69,7 +69,8 @@ const VectorMath<T>& vector_math([[maybe_unused]] CpuInstructions instructions) 
     if (instructions == CpuInstructions::avx512) return detail::avx512_math;
     if (instructions == CpuInstructions::avx2) return detail::avx2_math;
   } else if constexpr (std::is_same_v<T, bf16>) {
-    if (instructions == CpuInstructions::avx512) return detail::avx512_math_bf16;
+    if (instructions == CpuInstructions::avx512)
+      return cpu_has_bfloat16() ? detail::avx512_bf16_math_bf16 : detail::avx512_math_bf16;
     if (instructions == CpuInstructions::avx2) return detail::avx2_math_bf16;
   }
 #endif

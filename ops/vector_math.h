@@ -50,7 +50,8 @@ const VectorMath<T>& vector_math(CpuInstructions instructions);
 
 namespace detail {
 extern const VectorMath<float> baseline_math, avx2_math, avx512_math;
-extern const VectorMath<bf16> baseline_math_bf16, avx2_math_bf16, avx512_math_bf16;
+// The last one rounds with AVX512-BF16, to the same bits as the one before it.
+extern const VectorMath<bf16> baseline_math_bf16, avx2_math_bf16, avx512_math_bf16, avx512_bf16_math_bf16;
 }  // namespace detail
 
 }  // namespace duet::ops

@@ -261,6 +261,31 @@ TEST_P(VectorMathOf, Bfloat16RoundsTheFloatResult) {
   }
 }
 
+// With the processor's own instruction the bits are the same, those of subnormal numbers too.
+TEST(VectorMath, RoundingWithAvx512Bf16GivesTheSameBits) {
+#ifdef __x86_64__
+  if (!cpu_has(CpuInstructions::avx512) || !cpu_has_bfloat16()) GTEST_SKIP() << "this processor has no AVX512-BF16";
+  const auto expect_same = [](const std::vector<float>& x) {
+    const auto n = static_cast<int64_t>(x.size());
+    std::vector<bf16> with(x.size()), without(x.size());
+    detail::avx512_bf16_math_bf16.scale(x.data(), with.data(), n, 1);
+    detail::avx512_math_bf16.scale(x.data(), without.data(), n, 1);
+    for (size_t i = 0; i < x.size(); ++i) {
+      ASSERT_EQ(without[i].bits, bf16(x[i]).bits) << x[i];
+      ASSERT_EQ(with[i].bits, without[i].bits) << x[i];
+    }
+  };
+  // Every pattern of the upper half with lower halves around a tie, NaN and infinities among them.
+  for (const uint32_t low : {0x0000u, 0x0001u, 0x7FFFu, 0x8000u, 0x8001u, 0xFFFFu}) {
+    std::vector<float> x(1 << 16);
+    for (uint32_t high = 0; high < x.size(); ++high) x[high] = std::bit_cast<float>(high << 16 | low);
+    expect_same(x);
+  }
+#else
+  GTEST_SKIP() << "not an x86-64 processor";
+#endif
+}
+
 template <class T>
 void expect_softmax_parts(const VectorMath<T>& math) {
   for (const int64_t n : {0, 1, 5, 16, 69, 511, 512, 513, 1033, 30522}) {

@@ -1,0 +1,80 @@
+// Included by the files that are compiled for AVX-512; where DUET_AVX512_BF16 is defined, for AVX512-BF16 too.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace duet::ops::detail {
+namespace {
+
+constexpr int lanes = 16;
+using Floats = __m512;
+typedef int Ints __attribute__((vector_size(64)));
+
+Floats fma(Floats a, Floats b, Floats c) {
+  return _mm512_fmadd_ps(a, b, c);
+}
+Floats times_power_of_two(Floats p, Floats n, Ints) {
+  return _mm512_scalef_ps(p, n);
+}
+float sum_of(Floats v) {
+  return _mm512_reduce_add_ps(v);
+}
+float largest_of(Floats v) {
+  return _mm512_reduce_max_ps(v);
+}
+
+__mmask16 mask_of(int64_t n) {
+  return static_cast<__mmask16>((1u << n) - 1);
+}
+Floats load(const float* x) {
+  return _mm512_loadu_ps(x);
+}
+Floats load_first(const float* x, int64_t n) {
+  return _mm512_maskz_loadu_ps(mask_of(n), x);
+}
+void store(float* x, Floats v) {
+  _mm512_storeu_ps(x, v);
+}
+void store_first(float* x, int64_t n, Floats v) {
+  _mm512_mask_storeu_ps(x, mask_of(n), v);
+}
+
+Floats widened(__m256i x) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
+}
+// As bf16's constructor does: to nearest, ties to even; NaN stays a quiet NaN.
+__m256i narrowed_by_integers(Floats v) {
+  const __m512i raw = _mm512_castps_si512(v), one = _mm512_set1_epi32(1), upper = _mm512_srli_epi32(raw, 16);
+  const __m512i up = _mm512_add_epi32(_mm512_and_si512(upper, one), _mm512_set1_epi32(0x7FFF));
+  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(raw, up), 16);
+  const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+  return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(rounded, nan, upper, _mm512_set1_epi32(0x40)));
+}
+__m256i narrowed(Floats v) {
+#ifdef DUET_AVX512_BF16
+  // One instruction, but for subnormal numbers, which it takes for zeros.
+  constexpr int subnormal = 0x20;
+  if (_mm512_fpclass_ps_mask(v, subnormal) == 0) [[likely]]
+    return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v));
+#endif
+  return narrowed_by_integers(v);
+}
+Floats load(const uint16_t* x) {
+  return widened(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
+}
+Floats load_first(const uint16_t* x, int64_t n) {
+  return widened(_mm256_maskz_loadu_epi16(mask_of(n), x));
+}
+void store(uint16_t* x, Floats v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(x), narrowed(v));
+}
+void store_first(uint16_t* x, int64_t n, Floats v) {
+  _mm256_mask_storeu_epi16(x, mask_of(n), narrowed(v));
+}
+
+}  // namespace
+}  // namespace duet::ops::detail
+
+#include "duet/ops/vector_math_kernels.h"
