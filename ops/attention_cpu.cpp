@@ -60,11 +60,9 @@ struct Head {
     for (int64_t j = 0; j < count; ++j)
       if (mask[key0 + j] == 0) scores[j] = std::numeric_limits<Wide<T>>::lowest();
   }
-  // Drops from a tile.
-  void drop(const Wide<T>* from, Wide<T>* to, int64_t query0, int64_t queries, int64_t key0, int64_t count) const {
-    for (int64_t i = 0; i < queries; ++i)
-      dropout_span<Wide<T>>(from + i * tile_stride, to + i * tile_stride, count, dropout, random,
-                            first + (query0 + i) * padded + key0);
+  // Drops from a row of probabilities.
+  void drop(const Wide<T>* from, Wide<T>* to, int64_t query, int64_t key0, int64_t count) const {
+    dropout_span<Wide<T>>(from, to, count, dropout, random, first + query * padded + key0);
   }
 };
 
@@ -154,13 +152,13 @@ void dot_products(const T* rows, int64_t stride, int64_t queries, int64_t size, 
   }
 }
 
-// Starts fetching rows that are soon needed into the second cache: they lie far apart, which the processor does not
-// foresee.
+// Starts fetching a row that is soon needed into the second cache: rows lie far apart, which the processor does not
+// foresee. Many at once would keep the loads of what is computed meanwhile waiting. Always inline: g++ 12 takes a
+// function that only fetches for one without effect, and drops its calls.
 template <class T>
-void fetch_ahead(const T* rows, int64_t stride, int64_t count, int64_t size) {
+[[gnu::always_inline]] inline void fetch_ahead(const T* row, int64_t size) {
   constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
-  for (int64_t i = 0; i < count; ++i)
-    for (int64_t c = 0; c < size; c += line) __builtin_prefetch(rows + i * stride + c, 0, 2);
+  for (int64_t c = 0; c < size; c += line) __builtin_prefetch(row + c, 0, 2);
 }
 
 // Zeros when there is nothing to write.
@@ -169,7 +167,17 @@ void write_row(const Wide<T>* from, T* to, int64_t count) {
   if (from == nullptr)
     std::fill_n(to, count, T{});
   else
-    for (int64_t c = 0; c < count; ++c) to[c] = convert<T>(from[c]);
+    vector_math<T>().scale(from, to, count, 1);
+}
+
+// d scores of a row: p (dp - sum(p dp)), where sum(p dp) is y dy, times the scores' scale. In d it finds the gradients
+// of what dropout has left of p; `kept`, unless null, is what dropout has multiplied with.
+template <class W>
+void softmax_backward(const W* p, const W* kept, W sum, W scale, W* d, int64_t count) {
+  if (kept == nullptr)
+    for (int64_t j = 0; j < count; ++j) d[j] = p[j] * (d[j] - sum) * scale;
+  else
+    for (int64_t j = 0; j < count; ++j) d[j] = p[j] * (d[j] * kept[j] - sum) * scale;
 }
 
 // The sizes of tiles: queries in whole groups of the product's twelve rows, keys in as few equal blocks as it takes.
@@ -207,6 +215,7 @@ struct BackwardMemory {
   Tiling tiling;
   Scratch<Wide<T>> probabilities, dscores, dropped;
   Scratch<Wide<T>> dq, dk, dv;  // of one head, as sums over tiles
+  Scratch<Wide<T>> ones;        // a row, from which dropout makes what it multiplies with
   Scratch<T> left;
   Arranged<T> keys_transposed, values_transposed, keys, queries, gradients;
 
@@ -218,12 +227,15 @@ struct BackwardMemory {
         dq(tokens * size),
         dk(tokens * size),
         dv(tokens * size),
+        ones(tiling.keys),
         left(tiling.queries * tile_stride),
         keys_transposed(tokens, tiling.keys, size, true),
         values_transposed(tokens, tiling.keys, size, true),
         keys(tokens, tiling.keys, size, false),
         queries(tokens, tiling.queries, size, false),
-        gradients(tokens, tiling.queries, size, false) {}
+        gradients(tokens, tiling.queries, size, false) {
+    std::fill_n(ones.data(), tiling.keys, Wide<T>(1));
+  }
 };
 
 }  // namespace
@@ -255,17 +267,18 @@ void attention_forward(CpuContext, AttentionShape s, const T* qkv, const uint8_t
       }
       for (int64_t i0 = 0; i0 < n; i0 += tiling.queries) {
         const int64_t rows = std::min(tiling.queries, n - i0);
-        for (int part = 0; part < 3; ++part) fetch_ahead(next + i0 * stride + part * width, stride, rows, d);
         W *top = tops.data(), *total = totals.data(), *tile = scores.data();
         for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
           const int64_t cols = std::min(tiling.keys, head.keys - j0);
           dot_products<T>(q + i0 * stride, stride, rows, d, keys, j0, cols, left.data(), tile);
           for (int64_t i = 0; i < rows; ++i) {
+            for (int part = 0; part < 3; ++part) fetch_ahead(next + (i0 + i) * stride + part * width, d);
             W* row = tile + i * tile_stride;
             head.apply_mask(row, j0, cols);
             const W highest = math.largest(row, cols) * head.scale, before = j0 > 0 ? top[i] : highest;
             top[i] = std::max(before, highest);
             const W sum = static_cast<W>(math.exponentials(row, row, cols, head.scale, top[i]));
+            if (dropout > 0) head.drop(row, row, i0 + i, j0, cols);
             if (j0 == 0) {
               total[i] = sum;
               continue;
@@ -274,14 +287,11 @@ void attention_forward(CpuContext, AttentionShape s, const T* qkv, const uint8_t
             total[i] = total[i] * shrink + sum;
             for (int64_t c = 0; c < d; ++c) sums.data()[i * d + c] *= shrink;
           }
-          if (dropout > 0) head.drop(tile, tile, i0, rows, j0, cols);
           tile_product<T>(rows, d, cols, tile_of<T>(tile, rows, cols, left.data()), false, values.at(j0), j0 > 0,
                           sums.data(), d);
         }
         for (int64_t i = 0; i < rows; ++i) {
-          const W inverse = W(1) / total[i];
-          const W* sum = sums.data() + i * d;
-          for (int64_t c = 0; c < d; ++c) out[(i0 + i) * width + c] = convert<T>(sum[c] * inverse);
+          vector_math<T>().scale(sums.data() + i * d, out + (i0 + i) * width, d, W(1) / total[i]);
           log_sums[head.place + i0 + i] = top[i] + std::log(total[i]);
         }
       }
@@ -296,8 +306,8 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
   const int64_t d = s.head_size, width = s.heads * d, stride = 3 * width;
   const VectorMath<W>& math = vector_math<W>();
   for_heads<BackwardMemory<T>>(s, [&](int64_t begin, int64_t end, BackwardMemory<T>& memory) {
-    auto& [tiling, probabilities, dscores, dropped, dq, dk, dv, left, keys_transposed, values_transposed, keys, queries,
-           gradients] = memory;
+    auto& [tiling, probabilities, dscores, dropped, dq, dk, dv, ones, left, keys_transposed, values_transposed, keys,
+           queries, gradients] = memory;
     for (int64_t bh = begin; bh < end; ++bh) {
       const Head<T> head(s, bh, key_mask, dropout, random);
       const int64_t n = head.tokens, offset = head.row * stride + bh % s.heads * d;
@@ -312,39 +322,38 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
         keys.set(k + j0 * stride, stride, j0, cols);
       }
       for (int64_t i0 = 0; i0 < n; i0 += tiling.queries) {
-        const int64_t rows = std::min(tiling.queries, n - i0), next_row = next_first + i0;
-        fetch_ahead(out + i0 * width, width, rows, d);
-        for (int part = 0; part < 3; ++part)
-          fetch_ahead(qkv + next_row * stride + part * width + next_head * d, stride, rows, d);
-        fetch_ahead(dy + next_row * width + next_head * d, width, rows, d);
+        const int64_t rows = std::min(tiling.queries, n - i0);
         queries.set(q + i0 * stride, stride, i0, rows);
         gradients.set(g + i0 * width, width, i0, rows);
         for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
           const int64_t cols = std::min(tiling.keys, head.keys - j0);
           W *p = probabilities.data(), *ds = dscores.data();
           dot_products<T>(q + i0 * stride, stride, rows, d, keys_transposed, j0, cols, left.data(), p);
+          if (!head.none) dot_products<T>(g + i0 * width, width, rows, d, values_transposed, j0, cols, left.data(), ds);
           for (int64_t i = 0; i < rows; ++i) {
-            head.apply_mask(p + i * tile_stride, j0, cols);
-            W* row = p + i * tile_stride;
-            math.exponentials(row, row, cols, head.scale, log_sums[head.place + i0 + i]);
+            const int64_t next_row = next_first + i0 + i;
+            for (int part = 0; part < 3; ++part) fetch_ahead(qkv + next_row * stride + part * width + next_head * d, d);
+            fetch_ahead(y + next_row * width + next_head * d, d);
+            fetch_ahead(dy + next_row * width + next_head * d, d);
+            W *pi = p + i * tile_stride, *di = ds + i * tile_stride;
+            head.apply_mask(pi, j0, cols);
+            math.exponentials(pi, pi, cols, head.scale, log_sums[head.place + i0 + i]);
+            W* const kept = dropped.data() + i * tile_stride;
+            if (dropout > 0) head.drop(ones.data(), kept, i0 + i, j0, cols);
+            if (!head.none) {
+              const T *o = out + (i0 + i) * width, *go = g + (i0 + i) * width;
+              W sum = 0;
+#pragma omp simd reduction(+ : sum)
+              for (int64_t c = 0; c < d; ++c) sum += convert<W>(o[c]) * convert<W>(go[c]);
+              softmax_backward(pi, dropout > 0 ? kept : nullptr, sum, head.scale, di, cols);
+            }
+            if (dropout > 0)
+              for (int64_t j = 0; j < cols; ++j) kept[j] *= pi[j];
           }
-          if (dropout > 0) head.drop(p, dropped.data(), i0, rows, j0, cols);
           const W* used = dropout > 0 ? dropped.data() : p;
           tile_product<T>(cols, d, rows, tile_of_pairs<T>(used, rows, cols, left.data()), true, gradients.at(i0),
                           i0 > 0, dv.data() + j0 * d, d);
           if (head.none) continue;
-          dot_products<T>(g + i0 * width, width, rows, d, values_transposed, j0, cols, left.data(), ds);
-          if (dropout > 0) head.drop(ds, ds, i0, rows, j0, cols);
-          // Softmax backward: ds = p (dp - sum(p dp)), and sum(p dp) is y dy; times the score's scale.
-          for (int64_t i = 0; i < rows; ++i) {
-            const T *o = out + (i0 + i) * width, *go = g + (i0 + i) * width;
-            W sum = 0;
-#pragma omp simd reduction(+ : sum)
-            for (int64_t c = 0; c < d; ++c) sum += convert<W>(o[c]) * convert<W>(go[c]);
-            const W* pi = p + i * tile_stride;
-            W* di = ds + i * tile_stride;
-            for (int64_t j = 0; j < cols; ++j) di[j] = pi[j] * (di[j] - sum) * head.scale;
-          }
           tile_product<T>(rows, d, cols, tile_of<T>(ds, rows, cols, left.data()), false, keys.at(j0), j0 > 0,
                           dq.data() + i0 * d, d);
           tile_product<T>(cols, d, rows, tile_of_pairs<T>(ds, rows, cols, left.data()), true, queries.at(i0), i0 > 0,
