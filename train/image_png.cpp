@@ -7,6 +7,7 @@
 
 #include "duet/core/error.h"
 #include "duet/train/image_decoder.h"
+#include "duet/train/image_png_stored.h"
 
 namespace duet::train {
 namespace {
@@ -38,10 +39,25 @@ void on_warning(png_structp png, png_const_charp message) {
   copy_message(message, static_cast<Report*>(png_get_error_ptr(png))->warning);
 }
 
+// What is read: a file on disk, or one in memory.
+struct Input {
+  FILE* file = nullptr;  // null: in memory
+  const uint8_t* bytes = nullptr;
+  size_t left = 0;
+};
+
 void read_bytes(png_structp png, png_bytep out, size_t size) {
-  auto* file = static_cast<FILE*>(png_get_io_ptr(png));
-  if (std::fread(out, 1, size, file) == size) return;
-  png_error(png, std::ferror(file) ? std::strerror(errno) : "the file ends too early, it is truncated");
+  auto* input = static_cast<Input*>(png_get_io_ptr(png));
+  FILE* const file = input->file;
+  if (file == nullptr && size <= input->left) {
+    std::memcpy(out, input->bytes, size);
+    input->bytes += size;
+    input->left -= size;
+    return;
+  }
+  if (file != nullptr && std::fread(out, 1, size, file) == size) return;
+  png_error(png,
+            file != nullptr && std::ferror(file) ? std::strerror(errno) : "the file ends too early, it is truncated");
 }
 
 void composite_on_white(const uint8_t* rgba, int width, uint8_t* rgb) {
@@ -61,8 +77,10 @@ void drop_alpha(const uint8_t* rgba, int width, uint8_t* rgb) {
 
 class PngDecoder final : public ImageDecoder {
  public:
-  PngDecoder(File file, const std::string& path, const DecodeOptions& options)
+  PngDecoder(File file, const std::string& path, const DecodeOptions& options, Wanted wanted)
       : file_(std::move(file)), path_(path), composite_(options.composite_on_white) {
+    if (wanted == Wanted::rows) stored_ = store_png(file_.get(), options.max_pixels);
+    input_ = stored_.bytes ? Input{nullptr, stored_.bytes.get(), stored_.size} : Input{file_.get()};
     png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, &report_, on_error, on_warning);
     info_ = png_ ? png_create_info_struct(png_) : nullptr;
     try {
@@ -111,9 +129,10 @@ class PngDecoder final : public ImageDecoder {
     png_bytep exif = nullptr;
     bool deep = false;
     run([&] {
-      png_set_read_fn(png_, file_.get(), read_bytes);
-      // By default libpng lets a damaged ancillary chunk pass, tRNS and eXIf among them.
-      png_set_crc_action(png_, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
+      png_set_read_fn(png_, &input_, read_bytes);
+      // By default libpng lets a damaged ancillary chunk pass, tRNS and eXIf among them. In memory all were compared.
+      const int on_damage = stored_.bytes ? PNG_CRC_QUIET_USE : PNG_CRC_ERROR_QUIT;
+      png_set_crc_action(png_, on_damage, on_damage);
       // Pixels are covered by these checksums already; zlib's second one takes a fifteenth of the time.
       png_set_option(png_, PNG_IGNORE_ADLER32, PNG_OPTION_ON);
       // Text, colour profiles and the like change no pixel here; the two that do stay on.
@@ -152,6 +171,8 @@ class PngDecoder final : public ImageDecoder {
   }
 
   File file_;
+  StoredPng stored_;
+  Input input_;
   std::string path_;
   bool composite_, interlaced_ = false, has_alpha_ = false;
   Report report_;
@@ -164,8 +185,9 @@ class PngDecoder final : public ImageDecoder {
 
 }  // namespace
 
-std::unique_ptr<ImageDecoder> open_png(File file, const std::string& path, const DecodeOptions& options) {
-  return std::make_unique<PngDecoder>(std::move(file), path, options);
+std::unique_ptr<ImageDecoder> open_png(File file, const std::string& path, const DecodeOptions& options,
+                                       Wanted wanted) {
+  return std::make_unique<PngDecoder>(std::move(file), path, options, wanted);
 }
 
 std::string encode_png(const Image& image) {
