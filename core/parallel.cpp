@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "duet/core/error.h"
+#include "duet/core/trace.h"
 
 // A pool of our own rather than OpenMP's: its threads spin for a moment, since a step's parallel loops follow each
 // other closely, and then sleep. OpenMP's either spin for milliseconds, which takes the cores from threads that load
@@ -89,6 +90,7 @@ class Pool {
   }
 
   void work(int index) {
+    name_thread(text("compute ", index));
     omp_set_num_threads(1);
     uint32_t seen = 0;
     for (;;) {

@@ -8,6 +8,7 @@
 #include "duet/tools/bench_step.h"
 #include "duet/tools/commands.h"
 #include "duet/tools/machine.h"
+#include "duet/tools/workers_option.h"
 
 namespace duet::tools {
 namespace {
@@ -83,10 +84,10 @@ void add_bench_command(CLI::App& app) {
   step->add_option("--dropout", c->step.dropout, "In both encoders; default: as the size has it (text 0.1)");
   CLI::Option* const data = step->add_option(
       "--data", c->step.data,
-      "Data set whose training split is read, decoded and augmented beside the steps; the cost of that is "
-      "measured against the same batches held ready");
+      "Data set whose training split is read, decoded and augmented for the steps; the cost of that is measured "
+      "against the same batches held ready");
   step->add_option("--vocab", c->step.vocab, "Vocabulary file for the texts of --data");
-  step->add_option("--workers", c->step.workers, "Loader threads for --data")->capture_default_str()->needs(data);
+  add_workers_option(*step, c->step.workers)->needs(data);
   step->add_flag("--cached", c->step.cached,
                  "With --data: images are decoded beforehand, as in every epoch of training but the first")
       ->needs(data);

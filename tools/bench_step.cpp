@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iomanip>
+#include <numeric>
 
 #include "duet/autograd/engine.h"
 #include "duet/autograd/grad_mode.h"
@@ -104,7 +105,6 @@ void check_step(const StepBenchmark& b) {
               head_size);
   check_usage(b.data.empty() == b.vocab.empty(), "bench", "--data and --vocab go together");
   check_usage(b.data.empty() || b.device.kind == DeviceKind::cpu, "bench", "--data is measured on the CPU only");
-  check_usage(b.workers >= 0 && b.workers <= 256, "bench", "--workers must be between 0 and 256, got ", b.workers);
   check_usage(!b.dropout || (*b.dropout >= 0 && *b.dropout < 1), "bench",
               "--dropout must be at least 0 and below 1, got ", b.dropout.value_or(0));
   check_usage(b.padding == 0 || b.data.empty(), "bench", "--padding is for random texts, not for those of --data");
@@ -172,7 +172,7 @@ struct StepRunner {
 
 // Batches as training reads them: in its first epoch, where every image is decoded, or in a later one, where all come
 // from the cache.
-std::unique_ptr<train::Loader> open_data(const StepBenchmark& b, models::ClassifierConfig& config) {
+std::shared_ptr<const train::SampleSource> open_data(const StepBenchmark& b, models::ClassifierConfig& config) {
   const train::Dataset dataset = train::Dataset::open(b.data);
   auto tokenizer = std::make_shared<train::Tokenizer>(train::Tokenizer::from_vocab_file(b.vocab));
   train::check_tokenizer(*tokenizer, *config.text, b.vocab);
@@ -186,8 +186,7 @@ std::unique_ptr<train::Loader> open_data(const StepBenchmark& b, models::Classif
     parallel_for(static_cast<int64_t>(source->size()), 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) source->image(static_cast<size_t>(i));
     });
-  return std::make_unique<train::Loader>(
-      source, train::LoaderConfig{.batch = b.batch, .augment = train::Augment::basic, .workers = b.workers});
+  return source;
 }
 
 // FLOP/s of a large matrix product, in 1e9: what a GPU can be asked for at best.
@@ -221,7 +220,9 @@ Json measure_step(const StepBenchmark& b) {
   check_step(b);
   if (!b.trace.empty()) write_trace({}, b.trace);  // so that a file that cannot be written is an error now
   models::ClassifierConfig config = model_config(b);
-  std::unique_ptr<train::Loader> loader = b.data.empty() ? nullptr : open_data(b, config);
+  const auto source = b.data.empty() ? nullptr : open_data(b, config);
+  const train::LoaderConfig loading{
+      .batch = b.batch, .augment = train::Augment::basic, .workers = b.workers.beside(b.device)};
   const bool gpu = b.device.kind == DeviceKind::cuda;
   const DType dtype = b.dtype == "bfloat16" ? DType::bf16 : DType::f32;
   const auto peak_now = [&] {
@@ -238,12 +239,14 @@ Json measure_step(const StepBenchmark& b) {
   task.set_bfloat16(dtype == DType::bf16);
   task.set_packed(b.packed);
   train::Adam adam(store, {.learning_rate = options.lr, .beta2 = options.beta2, .weight_decay = options.weight_decay});
-  const train::Batch host = loader ? loader->next() : fixed_batch(config, b.batch, b.seq, b.padding),
+  const train::Batch host = source ? train::Loader(source, loading).next()
+                                   : fixed_batch(config, b.batch, b.seq, b.padding),
                      batch = host.to(b.device);
   const StepRunner run{task, adam, options, b.recompute};
   const auto stats = [&] { return dispatch_device(b.device, [](auto context) { return allocator(context).stats(); }); };
 
   std::vector<double> whole, data, forward, backward_pass, clip, optimizer;
+  double flops = 0;
   const auto note_phases = [&](const StepTimes& t) {
     forward.push_back(t.forward);
     backward_pass.push_back(t.backward);
@@ -253,34 +256,51 @@ Json measure_step(const StepBenchmark& b) {
   train::TrainingStep training_step(task, adam, {.clip = options.clip, .recompute = b.recompute, .graphs = b.graphs});
   // A recording takes two steps on top.
   for (int64_t i = -b.warmup_steps - (gpu ? 2 : 0); i < 0; ++i) run.whole(batch, training_step, i);
-  const int64_t allocations_before = stats().system_allocations;
-  std::vector<train::Batch> read;
-  double flops = 0;
-  for (int64_t i = 0; i < b.steps; ++i) {
-    if (gpu) {
-      whole.push_back(run.whole(batch, training_step, i));
-      continue;
-    }
+  // A step whose parts are timed, begun by getting its batch.
+  const auto measure = [&](int64_t i, const auto& next_batch) {
     const train::Stopwatch waiting;
-    if (loader) read.push_back(loader->next());
-    data.push_back(loader ? waiting.seconds() : 0);
-    const StepTimes t = run.in_phases(loader ? read.back() : batch, i, training_step.key(i, 0));
+    const train::Batch& now = next_batch();
+    data.push_back(source ? waiting.seconds() : 0);
+    const StepTimes t = run.in_phases(now, i, training_step.key(i, 0));
     whole.push_back(data.back() + t.whole);
     note_phases(t);
-    flops += task.step_flops(loader ? read.back() : host);
+    flops += task.step_flops(now);
+  };
+  const int64_t block = std::clamp<int64_t>(b.steps / 4, 1, 10);
+  if (source) {
+    // Memory for a block's batches at once is nothing that training asks for.
+    train::Loader loader(source, loading);
+    std::vector<train::Batch> warm;
+    while (std::ssize(warm) < block + loading.prefetch) warm.push_back(loader.next());
+  }
+  const int64_t allocations_before = stats().system_allocations;
+  for (int64_t i = 0; !source && i < b.steps; ++i) {
+    if (gpu)
+      whole.push_back(run.whole(batch, training_step, i));
+    else
+      measure(i, [&]() -> const train::Batch& { return batch; });
+  }
+  // With data, blocks of steps are each followed by the same steps on the same batches, so that both meet the same of
+  // what else the machine does. Before either, a step that does not count fills a loader's queue or lets it end.
+  std::vector<double> costs;
+  for (int64_t first = 0; source && first < b.steps; first += block) {
+    std::vector<train::Batch> read;
+    const size_t measured = whole.size();
+    {
+      train::Loader loader(source, loading, first / block * (block + 1));
+      run.in_phases(loader.next(), first, training_step.key(first, 0));
+      for (int64_t i = first; i < std::min(b.steps, first + block); ++i)
+        measure(i, [&]() -> const train::Batch& { return read.emplace_back(loader.next()); });
+    }
+    run.in_phases(read[0], first, training_step.key(first, 0));
+    double without = 0;
+    for (size_t i = 0; i < read.size(); ++i) {
+      const int64_t step = first + static_cast<int64_t>(i);
+      without += run.in_phases(read[i], step, training_step.key(step, 0)).whole;
+    }
+    costs.push_back(std::accumulate(whole.begin() + static_cast<ptrdiff_t>(measured), whole.end(), 0.0) / without - 1);
   }
   const int64_t allocations = stats().system_allocations - allocations_before;
-  // The same batches without a loader beside them; the first one twice, to leave its threads time to end.
-  double with_data = 0, without = 0;
-  if (loader) {
-    loader.reset();
-    run.in_phases(read[0], 0, training_step.key(0, 0));
-    for (size_t i = 0; i < read.size(); ++i) {
-      const auto step = static_cast<int64_t>(i);
-      without += run.in_phases(read[i], step, training_step.key(step, 0)).whole;
-      with_data += whole[i];
-    }
-  }
   for (int64_t i = -1; gpu && i < b.steps; ++i) {
     const StepTimes t = run.in_phases(batch, i, training_step.key(i, 0));
     if (i >= 0) note_phases(t);  // after a recording the ordinary memory is cold at first
@@ -314,7 +334,7 @@ Json measure_step(const StepBenchmark& b) {
               {"fraction_of_peak", gflop / seconds / peak},
               {"peak_rss_bytes", peak_rss},
               {"allocations_per_step", static_cast<double>(allocations) / static_cast<double>(b.steps)}};
-  if (without > 0) result["data_cost"] = with_data / without - 1;
+  if (source) result["data_cost"] = median(costs);
   if (b.padding > 0) {
     const auto seen = host.text.mask.values<uint8_t>();
     const auto padded = static_cast<double>(std::count(seen.begin(), seen.end(), uint8_t{0}));

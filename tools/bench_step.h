@@ -4,6 +4,7 @@
 
 #include "duet/core/device.h"
 #include "duet/core/json.h"
+#include "duet/train/workers.h"
 
 namespace duet::tools {
 
@@ -16,10 +17,10 @@ struct StepBenchmark {
   std::optional<double> dropout;  // else as the preset's encoders have it
   // Batches of a data set's training split instead of a random one: every image is decoded, resized and augmented anew.
   std::string data, vocab;
-  int workers = 2;      // loader threads for it
-  bool cached = false;  // images are decoded before the measured steps, as in all epochs but the first
-  double padding = 0;   // share of the texts' tokens that is padding: texts are of many lengths then
-  bool packed = true;   // on the CPU: leave padding out
+  train::Workers workers;  // who makes them
+  bool cached = false;     // images are decoded before the measured steps, as in all epochs but the first
+  double padding = 0;      // share of the texts' tokens that is padding: texts are of many lengths then
+  bool packed = true;      // on the CPU: leave padding out
   bool recompute = false;
   bool graphs = true;    // on a GPU: record a step and repeat it
   bool profile = false;  // also the time of every op, or on a GPU of every kernel

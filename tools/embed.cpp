@@ -11,6 +11,7 @@
 #include "duet/tools/arguments.h"
 #include "duet/tools/device_option.h"
 #include "duet/tools/model_input.h"
+#include "duet/tools/workers_option.h"
 
 namespace duet::tools {
 namespace {
@@ -19,7 +20,7 @@ struct EmbedCommand {
   std::string model, image, text_value, data, split, modality, output;
   bool hidden = false;
   int64_t max_length = 0, batch = 32;
-  int workers = 2;
+  train::Workers workers;
   DeviceOption device;
 };
 
@@ -169,6 +170,7 @@ class Embedder {
   }
 
   const train::Processors& processors() const { return processors_; }
+  Device device() const { return there_; }
 
   Vectors operator()(const Tensor& images, const models::TextInput& text) const {
     const NoGrad no_grad;
@@ -230,7 +232,7 @@ void embed_dataset(const EmbedCommand& c, Sink& sink) {
   const Embedder embedder(c.model, image, c.max_length, c.device);
   const auto source = std::make_shared<const train::SampleSource>(dataset, samples, embedder.processors().tokenizer,
                                                                   embedder.processors().input);
-  train::Loader loader(source, {.batch = c.batch, .shuffle = false, .workers = c.workers});
+  train::Loader loader(source, {.batch = c.batch, .shuffle = false, .workers = c.workers.beside(embedder.device())});
   for (int64_t i = 0; i < loader.batches_per_epoch(); ++i) {
     const train::Batch batch = loader.next();
     std::vector<std::string> ids;
@@ -286,9 +288,7 @@ void add_embed_command(CLI::App& app) {
       ->capture_default_str()
       ->check(not_negative);
   command->add_option("--batch", c->batch, "Samples per batch")->capture_default_str()->check(positive);
-  command->add_option("--workers", c->workers, "Threads that decode images")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 256));
+  add_workers_option(*command, c->workers);
   command->callback([c, text_option] {
     c->model = models::find_model_directory(c->model);
     run_embed(*c, text_option->count() > 0);

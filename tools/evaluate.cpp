@@ -4,6 +4,7 @@
 #include "duet/models/hub.h"
 #include "duet/tools/arguments.h"
 #include "duet/tools/device_option.h"
+#include "duet/tools/workers_option.h"
 #include "duet/train/strategies.h"
 
 namespace duet::tools {
@@ -12,7 +13,7 @@ namespace {
 struct EvaluateCommand {
   std::string model, data, split = "test", out, on_bad_sample = "stop";
   int64_t batch = 64;
-  int workers = 2;
+  train::Workers workers;
   bool json = false;
   DeviceOption device;
 };
@@ -30,7 +31,7 @@ void run_evaluate(EvaluateCommand& c) {
   const auto source = std::make_shared<const train::SampleSource>(
       dataset, train::complete_samples(dataset.split(c.split), loaded.processors.input, skipped),
       loaded.processors.tokenizer, loaded.processors.input);
-  train::Loader loader(source, {.batch = c.batch, .shuffle = false, .workers = c.workers});
+  train::Loader loader(source, {.batch = c.batch, .shuffle = false, .workers = c.workers.beside(device)});
   loaded.store->to(device);
   train::ClassifyTask task(*loaded.store, *loaded.model, {}, {});
   task.set_bfloat16(c.device.bfloat16());
@@ -65,9 +66,7 @@ void add_evaluate_command(CLI::App& app) {
       ->check(CLI::IsMember({"train", "val", "test"}));
   command->add_option("--out", c->out, "Where to write; default MODEL/metrics.json");
   command->add_option("--batch", c->batch, "Samples per batch")->capture_default_str()->check(positive);
-  command->add_option("--workers", c->workers, "Threads that decode images")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 256));
+  add_workers_option(*command, c->workers);
   command->add_option("--on-bad-sample", c->on_bad_sample, "stop or skip")
       ->capture_default_str()
       ->check(CLI::IsMember({"stop", "skip"}));

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include <jpeglib.h>
+#include <libdeflate.h>
 #include <png.h>
 #include <zlib.h>
 
@@ -48,6 +49,7 @@ Json library_versions() {
           {"libpng", png_get_libpng_ver(nullptr)},
           {"libjpeg", jpeg_version()},
           {"zlib", zlibVersion()},
+          {"libdeflate", LIBDEFLATE_VERSION_STRING},
           {"nlohmann_json",
            text(NLOHMANN_JSON_VERSION_MAJOR, ".", NLOHMANN_JSON_VERSION_MINOR, ".", NLOHMANN_JSON_VERSION_PATCH)},
           {"cli11", CLI11_VERSION},

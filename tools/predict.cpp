@@ -6,6 +6,7 @@
 #include "duet/tools/arguments.h"
 #include "duet/tools/device_option.h"
 #include "duet/tools/model_input.h"
+#include "duet/tools/workers_option.h"
 #include "duet/train/strategies.h"
 
 namespace duet::tools {
@@ -14,7 +15,7 @@ namespace {
 struct PredictCommand {
   std::string model, image, text_value, data, split, on_bad_sample = "stop";
   bool has_text = false;
-  int workers = 2;
+  train::Workers workers;
   DeviceOption device;
 };
 
@@ -60,7 +61,7 @@ void predict_dataset(const PredictCommand& c, train::LoadedClassifier& loaded) {
       c.split.empty() ? dataset.samples() : dataset.split(c.split), loaded.processors.input, skipped);
   const auto source = std::make_shared<const train::SampleSource>(dataset, samples, loaded.processors.tokenizer,
                                                                   loaded.processors.input);
-  train::Loader loader(source, {.batch = 64, .shuffle = false, .workers = c.workers});
+  train::Loader loader(source, {.batch = 64, .shuffle = false, .workers = c.workers.beside(loaded.store->device())});
   train::ClassifyTask task(*loaded.store, *loaded.model, {}, {});
   task.set_bfloat16(c.device.bfloat16());
   const auto predictions = task.predict(loader);
@@ -84,9 +85,7 @@ void add_predict_command(CLI::App& app) {
   c->device.add_to(*command);
   command->add_option("--split", c->split, "Only this split of the dataset")
       ->check(CLI::IsMember({"train", "val", "test"}));
-  command->add_option("--workers", c->workers, "Threads that decode images")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 256));
+  add_workers_option(*command, c->workers);
   command->add_option("--on-bad-sample", c->on_bad_sample, "With --data: stop or skip")
       ->capture_default_str()
       ->check(CLI::IsMember({"stop", "skip"}));

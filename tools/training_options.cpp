@@ -5,6 +5,7 @@
 #include "duet/core/numerics.h"
 #include "duet/tools/arguments.h"
 #include "duet/tools/machine.h"
+#include "duet/tools/workers_option.h"
 #include "duet/train/interrupt.h"
 
 namespace duet::tools {
@@ -54,7 +55,7 @@ void TrainingCommand::add_to(CLI::App& command) {
       .add_option("--augment", o.augment, "none, or basic: images cropped and flipped at random, texts cut to parts")
       ->capture_default_str();
   command.add_option("--shuffle", o.shuffle, "Shuffle the training split in every epoch")->capture_default_str();
-  command.add_option("--workers", o.workers, "Threads that decode images and prepare batches")->capture_default_str();
+  add_workers_option(command, o.workers);
   command.add_option("--save-every", o.save_every, "Steps between checkpoints; 0 = with each evaluation")
       ->capture_default_str();
   command.add_option("--keep", o.keep, "Newest checkpoints to keep, besides the best")->capture_default_str();

@@ -128,7 +128,8 @@ int exif_orientation(const uint8_t* data, size_t size) {
 
 namespace {
 
-std::unique_ptr<ImageDecoder> open_stream(File file, const std::string& path, const DecodeOptions& options) {
+std::unique_ptr<ImageDecoder> open_stream(File file, const std::string& path, const DecodeOptions& options,
+                                          Wanted wanted) {
   uint8_t head[4] = {};
   const size_t n = std::fread(head, 1, sizeof head, file.get());
   check(!std::ferror(file.get()), "image", path, ": cannot read: ", std::strerror(errno));
@@ -137,7 +138,7 @@ std::unique_ptr<ImageDecoder> open_stream(File file, const std::string& path, co
   const bool jpeg = n >= 2 && head[0] == 0xFF && head[1] == 0xD8;
   check(png || jpeg, "image", path, ": is neither PNG nor JPEG; convert it to one of them");
   check(std::fseek(file.get(), 0, SEEK_SET) == 0, "image", path, ": cannot seek: ", std::strerror(errno));
-  auto decoder = (png ? open_png : open_jpeg)(std::move(file), path, options);
+  auto decoder = (png ? open_png : open_jpeg)(std::move(file), path, options, wanted);
   check(int64_t{decoder->width()} * decoder->height() <= options.max_pixels, "image", path, ": ", decoder->width(),
         " x ", decoder->height(), " pixels are more than the limit of ", options.max_pixels,
         "; shrink the image or raise --max-pixels");
@@ -151,13 +152,13 @@ Image as_it_is(const std::unique_ptr<ImageDecoder>& decoder, const std::string& 
 
 }  // namespace
 
-std::unique_ptr<ImageDecoder> open_image(const std::string& path, const DecodeOptions& options) {
+std::unique_ptr<ImageDecoder> open_image(const std::string& path, const DecodeOptions& options, Wanted wanted) {
   File file(std::fopen(path.c_str(), "rbe"));
   check(file != nullptr, "image", path, ": cannot open: ", std::strerror(errno));
   struct stat status {};
   check(::fstat(::fileno(file.get()), &status) == 0, "image", path, ": cannot read: ", std::strerror(errno));
   check(!S_ISDIR(status.st_mode), "image", path, ": is a directory, an image file was expected");
-  return open_stream(std::move(file), path, options);
+  return open_stream(std::move(file), path, options, wanted);
 }
 
 void check_resized_bytes(ImageInfo size, ImageInfo resized, int64_t limit, const std::string& path) {
@@ -168,16 +169,16 @@ void check_resized_bytes(ImageInfo size, ImageInfo resized, int64_t limit, const
 
 Image load_resized(const std::string& path, const DecodeOptions& options, int64_t limit, Resample resample,
                    const SizeRule& rule) {
-  return resized(open_image(path, options), path, options, limit, resample, rule);
+  return resized(open_image(path, options, Wanted::rows), path, options, limit, resample, rule);
 }
 
 ImageInfo read_image_info(const std::string& path, const DecodeOptions& options) {
-  const auto decoder = open_image(path, options);
+  const auto decoder = open_image(path, options, Wanted::size);
   return oriented_size(*decoder, options.apply_orientation ? decoder->orientation() : 1);
 }
 
 Image load_image(const std::string& path, const DecodeOptions& options) {
-  return as_it_is(open_image(path, options), path, options);
+  return as_it_is(open_image(path, options, Wanted::rows), path, options);
 }
 
 Image decode_image(std::string_view bytes, const std::string& name, const DecodeOptions& options) {
@@ -185,7 +186,7 @@ Image decode_image(std::string_view bytes, const std::string& name, const Decode
   // Opened for reading, so the bytes stay as they are.
   File file(::fmemopen(const_cast<char*>(bytes.data()), bytes.size(), "rb"));
   check(file != nullptr, "image", name, ": cannot open: ", std::strerror(errno));
-  return as_it_is(open_stream(std::move(file), name, options), name, options);
+  return as_it_is(open_stream(std::move(file), name, options, Wanted::rows), name, options);
 }
 
 Image load_image_at_most(const std::string& path, int max_side, Resample resample, const DecodeOptions& options) {

@@ -35,10 +35,14 @@ struct FileCloser {
 };
 using File = std::unique_ptr<FILE, FileCloser>;
 
-std::unique_ptr<ImageDecoder> open_png(File file, const std::string& path, const DecodeOptions& options);
-std::unique_ptr<ImageDecoder> open_jpeg(File file, const std::string& path, const DecodeOptions& options);
+// Whoever only wants the size should not pay for what makes reading rows faster. Rows can be read in either case.
+enum class Wanted { size, rows };
+
+std::unique_ptr<ImageDecoder> open_png(File file, const std::string& path, const DecodeOptions& options, Wanted wanted);
+std::unique_ptr<ImageDecoder> open_jpeg(File file, const std::string& path, const DecodeOptions& options,
+                                        Wanted wanted);
 // Looks at the first bytes, and refuses images of more than max_pixels.
-std::unique_ptr<ImageDecoder> open_image(const std::string& path, const DecodeOptions& options);
+std::unique_ptr<ImageDecoder> open_image(const std::string& path, const DecodeOptions& options, Wanted wanted);
 
 // From the size of an upright image to the size wanted.
 using SizeRule = std::function<ImageInfo(ImageInfo)>;

@@ -156,7 +156,7 @@ class JpegDecoder final : public ImageDecoder {
 
 }  // namespace
 
-std::unique_ptr<ImageDecoder> open_jpeg(File file, const std::string& path, const DecodeOptions&) {
+std::unique_ptr<ImageDecoder> open_jpeg(File file, const std::string& path, const DecodeOptions&, Wanted) {
   return std::make_unique<JpegDecoder>(std::move(file), path);
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <numbers>
+#include <span>
 #ifdef __AVX2__
 #include <immintrin.h>
 #endif
@@ -87,6 +88,57 @@ uint8_t to_byte(int32_t sum) {
   return static_cast<uint8_t>(std::clamp(sum >> resize_precision_bits, 0, 255));
 }
 
+#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__AVX512VL__)
+#define DUET_RESIZE_GROUPS
+#endif
+// Four output pixels at a time, one in each 128 bits of a vector: red, green, blue and nothing, where a lane sums the
+// products of four neighbouring inputs, bytes, with four weights. Weights have three signed bytes, which are summed
+// apart. A group's vectors are the places of those inputs among 64 bytes of the row, and for every four inputs the
+// weights' bytes, lowest first.
+constexpr int group_size = 4;
+constexpr size_t vector_bytes = 64;
+
+#ifdef DUET_RESIZE_GROUPS
+constexpr bool has_groups = true;
+
+void resize_group(const uint8_t* row, size_t row_bytes, int quads, const uint8_t* operands, uint8_t* out,
+                  int out_bytes) {
+  const __m512i places = _mm512_loadu_si512(operands);
+  __m512i sums[3] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+  for (int q = 0; q < quads; ++q) {
+    // Nothing is read behind the row; what is read behind a window has weights of zero.
+    const __mmask64 inside = row_bytes >= vector_bytes ? ~uint64_t{0} : (uint64_t{1} << row_bytes) - 1;
+    const __m512i inputs = _mm512_permutexvar_epi8(places, _mm512_maskz_loadu_epi8(inside, row));
+    for (__m512i& sum : sums) sum = _mm512_dpbusd_epi32(sum, inputs, _mm512_loadu_si512(operands += vector_bytes));
+    row += 3 * group_size;
+    row_bytes -= 3 * group_size;
+  }
+  const __m512i high = _mm512_add_epi32(_mm512_slli_epi32(sums[1], 8), _mm512_slli_epi32(sums[2], 16));
+  const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(sums[0], _mm512_set1_epi32(half)), high);
+  const __m512i values = _mm512_max_epi32(_mm512_srai_epi32(sum, resize_precision_bits), _mm512_setzero_si512());
+  const __m128i close = _mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1);
+  const auto wanted = static_cast<__mmask16>((1 << out_bytes) - 1);
+  _mm_mask_storeu_epi8(out, wanted, _mm_shuffle_epi8(_mm512_cvtusepi32_epi8(values), close));
+}
+#else
+constexpr bool has_groups = false;
+void resize_group(const uint8_t*, size_t, int, const uint8_t*, uint8_t*, int) {}
+#endif
+
+// The three signed bytes of each of four weights, a vector's lane each; false when one has no such bytes.
+bool split_weights(const int32_t (&weights)[group_size], uint8_t (&bytes)[3][group_size]) {
+  for (size_t i = 0; i < group_size; ++i) {
+    int32_t rest = weights[i];
+    for (auto& part : bytes) {
+      const auto low = static_cast<int8_t>(rest);
+      part[i] = static_cast<uint8_t>(low);
+      rest = (rest - low) >> 8;
+    }
+    if (rest != 0) return false;
+  }
+  return true;
+}
+
 #ifdef __AVX2__
 constexpr bool has_pairs = true;
 
@@ -132,6 +184,35 @@ std::vector<size_t> make_lanes(const AxisWeights& axis, std::vector<int32_t>& la
     if (window.count % 2 == 1) lanes.insert(lanes.end(), 4, 0);
   }
   return begins;
+}
+
+// Puts the vectors of a group of windows behind the others; false when their inputs are not within 64 bytes, or a
+// weight is too large. Windows have at least one input and begin one behind the other.
+bool append_group(std::span<const AxisWeights::Window> windows, const std::vector<int32_t>& weights, int quads,
+                  std::vector<uint8_t>& operands) {
+  constexpr size_t lane_bytes = 16;
+  size_t at = operands.size();
+  operands.resize(at + vector_bytes * (1 + 3 * static_cast<size_t>(quads)));
+  for (size_t lane = 0; lane < windows.size(); ++lane) {
+    const auto begin = static_cast<size_t>(windows[lane].first - windows[0].first) * 3;
+    if (begin + 3 * group_size > vector_bytes) return false;
+    for (size_t i = 0; i < 3 * group_size; ++i)
+      operands[at + lane * lane_bytes + i] = static_cast<uint8_t>(begin + i % group_size * 3 + i / group_size);
+  }
+  for (int q = 0; q < quads; ++q)
+    for (size_t lane = 0; lane < windows.size(); ++lane) {
+      int32_t four[group_size] = {};
+      for (int i = 0; i < group_size && q * group_size + i < windows[lane].count; ++i)
+        four[i] = weights[windows[lane].weights + static_cast<size_t>(q * group_size + i)];
+      uint8_t bytes[3][group_size];
+      if (!split_weights(four, bytes)) return false;
+      for (size_t part = 0; part < 3; ++part)
+        for (size_t c = 0; c < 3; ++c)
+          std::memcpy(operands.data() + at + vector_bytes * (1 + 3 * static_cast<size_t>(q) + part) +
+                          lane * lane_bytes + c * group_size,
+                      bytes[part], group_size);
+    }
+  return true;
 }
 
 // The most output positions whose windows are open at the same input position.
@@ -182,12 +263,27 @@ RowResizer::RowResizer(int width, int height, int new_width, int new_height, Res
   image_.rgb.reserve(row * static_cast<size_t>(new_height));
   if (new_width != width) {
     horizontal_ = axis_weights(width, new_width, resample);
-    if (has_pairs) lane_begins_ = make_lanes(horizontal_, lanes_);
+    if (has_groups) make_groups();
+    if (has_pairs && groups_.empty()) lane_begins_ = make_lanes(horizontal_, lanes_);
     line_.resize(row);
   }
   if (new_height != height) {
     vertical_ = axis_weights(height, new_height, resample);
     sums_.assign(most_open(vertical_), std::vector<int32_t>(row));
+  }
+}
+
+void RowResizer::make_groups() {
+  const std::span<const AxisWeights::Window> all = horizontal_.windows;
+  for (size_t i = 0; i < all.size(); i += group_size) {
+    const auto windows = all.subspan(i, std::min<size_t>(group_size, all.size() - i));
+    int most = 0;
+    for (const AxisWeights::Window& window : windows) most = std::max(most, window.count);
+    const int quads = (most + group_size - 1) / group_size;
+    groups_.push_back({windows[0].first, quads, operands_.size()});
+    if (append_group(windows, horizontal_.weights, quads, operands_)) continue;
+    groups_.clear();
+    return;
   }
 }
 
@@ -207,6 +303,17 @@ void RowResizer::push(const uint8_t* row) {
 
 void RowResizer::resize_row(const uint8_t* row) {
   uint8_t* out = line_.data();
+  if (!groups_.empty()) {
+    const auto row_bytes = static_cast<size_t>(width_) * 3;
+    const uint8_t* const end = out + line_.size();
+    for (const Group& group : groups_) {
+      const auto begin = static_cast<size_t>(group.first) * 3;
+      resize_group(row + begin, row_bytes - begin, group.quads, operands_.data() + group.operands, out,
+                   static_cast<int>(std::min<ptrdiff_t>(end - out, 3 * group_size)));
+      out += 3 * group_size;
+    }
+    return;
+  }
   for (size_t i = 0; i < horizontal_.windows.size(); ++i, out += 3) {
     const AxisWeights::Window& window = horizontal_.windows[i];
     // A pair is read with two bytes behind it.

@@ -35,11 +35,21 @@ class RowResizer {
   Image finish();                 // after the last row
 
  private:
+  void make_groups();
   void resize_row(const uint8_t* row);  // into line_
   void add_row(const uint8_t* row);
 
+  // Neighbouring output pixels whose windows are summed together, four inputs of each at a time.
+  struct Group {
+    int first;        // input position
+    int quads;        // times four inputs
+    size_t operands;  // where its vectors begin
+  };
+
   AxisWeights horizontal_, vertical_;  // no windows: unchanged
   Image image_;
+  std::vector<Group> groups_;               // none where these are not used
+  std::vector<uint8_t> operands_;           // of groups
   std::vector<int32_t> lanes_;              // the horizontal weights, laid out for vectors
   std::vector<size_t> lane_begins_;         // of each window
   std::vector<uint8_t> line_;               // a row after the horizontal pass

@@ -1,8 +1,11 @@
 #include "duet/train/loader.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <numeric>
 
@@ -80,6 +83,18 @@ Image SampleSource::image(size_t sample) const {
   return image;
 }
 
+void SampleSource::read_ahead(size_t sample) const {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!cache_[sample].empty()) return;
+  }
+  // Whatever fails here fails again, and is reported, when the image is loaded.
+  const int file = ::open(image_paths_[sample].c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (file < 0) return;
+  ::posix_fadvise(file, 0, 0, POSIX_FADV_WILLNEED);
+  ::close(file);
+}
+
 Loader::Loader(std::shared_ptr<const SampleSource> source, LoaderConfig config, int64_t first_batch)
     : source_(std::move(source)), config_(config), next_to_make_(first_batch), next_to_give_(first_batch) {
   check(config_.batch > 0, "loader", "--batch must be positive, got ", config_.batch);
@@ -133,41 +148,90 @@ void mask_tokens(const Tokenizer& tokenizer, double p, Random random, int32_t* i
   }
 }
 
+// Calls f(i) for every i below n on `threads` threads at most, each taking the next i when it is done with one: images
+// differ too much in size to be divided beforehand.
+template <class F>
+void share_out(size_t n, int threads, F f) {
+  std::atomic<size_t> next{0};
+  parallel_for(threads, 1, [&](int64_t begin, int64_t end) {
+    for (; begin < end; ++begin)
+      for (size_t i = next++; i < n; i = next++) f(i);
+  });
+}
+
 }  // namespace
+
+// A worker is one of several, and the pool's threads belong to those that compute.
+int Loader::threads_to_use() const {
+  return config_.workers > 0 ? 1 : threads();
+}
+
+Loader::Plan Loader::plan(int64_t number) {
+  const int64_t epoch = number / batches_per_epoch_, index = number % batches_per_epoch_;
+  const auto whole_epoch = order(epoch);
+  const auto size = static_cast<int64_t>(whole_epoch->size());
+  const int64_t begin = index * config_.batch, end = std::min(size, begin + config_.batch);
+  return {{whole_epoch->begin() + begin, whole_epoch->begin() + end},
+          RandomKey{config_.seed, 1}.child(static_cast<uint64_t>(epoch))};
+}
+
+std::vector<Image> Loader::load_images(Plan& plan, int64_t number) {
+  // While this batch is made and used, the disk can be at the next one. Workers are ahead anyway.
+  const std::vector<size_t> later = config_.workers > 0 ? std::vector<size_t>() : Loader::plan(number + 1).samples;
+  const size_t n = plan.samples.size();
+  std::vector<Image> images(n);
+  std::vector<std::exception_ptr> failures(n);
+  const BadSample on_bad_sample = source_->config().on_bad_sample;
+  std::atomic<size_t> end{n};
+  share_out(n, threads_to_use(), [&](size_t i) {
+    if (i < later.size()) source_->read_ahead(later[i]);
+    if (i >= end) return;
+    const size_t sample = plan.samples[i];
+    try {
+      images[i] = augment(source_->image(sample), config_.augment, plan.key.child("augment").child(sample));
+    } catch (...) {
+      failures[i] = std::current_exception();
+      // What comes later in the order need not be loaded any more, but all before it: the first failure is reported.
+      if (on_bad_sample == BadSample::skip) return;
+      for (size_t known = end; i < known && !end.compare_exchange_weak(known, i);) {
+      }
+    }
+  });
+  size_t kept = 0;
+  for (size_t i = 0; i < n; ++i) {
+    try {
+      if (failures[i]) std::rethrow_exception(failures[i]);
+    } catch (const Error& e) {
+      if (on_bad_sample == BadSample::stop) throw;
+      const std::lock_guard lock(mutex_);
+      if (std::find(skipped_.begin(), skipped_.end(), e.what()) == skipped_.end()) skipped_.emplace_back(e.what());
+      continue;
+    }
+    plan.samples[kept] = plan.samples[i];
+    std::swap(images[kept++], images[i]);
+  }
+  plan.samples.resize(kept);
+  images.resize(kept);
+  return images;
+}
 
 Batch Loader::make(int64_t number) {
   const OpScope scope("batch", ScopeKind::data);
-  const int64_t epoch = number / batches_per_epoch_, index = number % batches_per_epoch_;
-  const auto whole_epoch = order(epoch);
-  const std::vector<size_t>& all = *whole_epoch;
-  const auto begin = static_cast<size_t>(index * config_.batch);
-  const size_t end = std::min(all.size(), begin + static_cast<size_t>(config_.batch));
   const InputConfig& input = source_->config();
-  const RandomKey key = RandomKey{config_.seed, 1}.child(static_cast<uint64_t>(epoch));
-
-  Batch batch;
+  Plan planned = plan(number);
   std::vector<Image> images;
-  for (size_t i = begin; i < end; ++i) {
-    const size_t sample = all[i];
-    if (input.use_images) {
-      try {
-        images.push_back(augment(source_->image(sample), config_.augment, key.child("augment").child(sample)));
-      } catch (const Error& e) {
-        if (input.on_bad_sample == BadSample::stop) throw;
-        const std::lock_guard lock(mutex_);
-        if (std::find(skipped_.begin(), skipped_.end(), e.what()) == skipped_.end()) skipped_.emplace_back(e.what());
-        continue;
-      }
-    }
-    batch.samples.push_back(sample);
-  }
+  if (input.use_images) images = load_images(planned, number);
+  const RandomKey& key = planned.key;
+  Batch batch;
+  batch.samples = std::move(planned.samples);
   const int64_t count = batch.size();
   if (input.use_images) {
     const int64_t side = input.image_size;
     const OpScope pixels("pixels", ScopeKind::data);
     batch.images = Tensor::empty({count, 3, side, side}, DType::f32);
-    for (size_t i = 0; i < images.size(); ++i)
-      to_chw(images[i], input.steps, batch.images.data<float>() + static_cast<int64_t>(i) * 3 * side * side);
+    float* const out = batch.images.data<float>();
+    share_out(images.size(), threads_to_use(),
+              [&](size_t i) { to_chw(images[i], input.steps, out + static_cast<int64_t>(i) * 3 * side * side); });
   }
   if (input.use_labels) {
     batch.labels = Tensor::empty({count}, DType::i64);
@@ -230,7 +294,7 @@ void Loader::work() {
 }
 
 Batch Loader::next() {
-  if (workers_.empty()) return make(next_to_give_++);
+  if (config_.workers == 0) return make(next_to_give_++);
   Slot slot;
   {
     std::unique_lock lock(mutex_);

@@ -42,6 +42,8 @@ class SampleSource {
   const std::vector<bool>& breaks() const { return breaks_; }
   // The resized image; thread-safe. Errors carry the sample's id and file.
   Image image(size_t sample) const;
+  // Lets the system read the file of an image that will be wanted soon, without waiting for it.
+  void read_ahead(size_t sample) const;
 
  private:
   Image decode(size_t sample) const;
@@ -73,8 +75,8 @@ struct LoaderConfig {
   uint64_t seed = 0;
   Augment augment = Augment::none;
   double mask_probability = 0;  // > 0: masked-language modelling
-  int workers = 2;              // decoding threads; 0 loads in the calling thread
-  int prefetch = 4;             // batches ready ahead
+  int workers = 0;   // threads that make batches ahead; 0: all compute threads make each when it is asked for
+  int prefetch = 4;  // batches that workers hold ready
 };
 
 // Batches of a source, numbered 0, 1, 2, ... over all epochs. Batch n is a function of the seed and n alone, so the
@@ -96,7 +98,16 @@ class Loader {
     Batch batch;
     std::exception_ptr error;
   };
+  // The samples of a batch and what makes their random numbers.
+  struct Plan {
+    std::vector<size_t> samples;
+    RandomKey key;
+  };
+  Plan plan(int64_t number);
+  // The images of the samples; bad ones are taken out of the plan.
+  std::vector<Image> load_images(Plan& plan, int64_t number);
   Batch make(int64_t number);
+  int threads_to_use() const;
   std::shared_ptr<const std::vector<size_t>> order(int64_t epoch);
   void work();
 

@@ -81,7 +81,8 @@ void TrainOptions::validate() const {
   want(warmup >= 0 && warmup <= static_cast<double>(most), "warmup", warmup, "must be in [0, 1e9]");
   want(clip >= 0, "clip", clip, "must not be negative");
   want(label_smoothing >= 0 && label_smoothing < 1, "label-smoothing", label_smoothing, "must be in [0, 1)");
-  want(workers >= 0 && workers <= 256, "workers", workers, "must be in [0, 256]");
+  const int count = workers.count.value_or(0);
+  want(count >= 0 && count <= most_workers, "workers", count, "must be auto or in [0, 256]");
   want(keep >= 1, "keep", keep, "must be at least 1");
   want(save_every >= 0, "save-every", save_every, "must not be negative");
   want(eval_every >= 0, "eval-every", eval_every, "must not be negative");

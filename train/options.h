@@ -5,6 +5,7 @@
 
 #include "duet/core/json.h"
 #include "duet/train/schedule.h"
+#include "duet/train/workers.h"
 
 namespace duet::train {
 
@@ -27,7 +28,7 @@ struct TrainOptions {
   std::vector<std::string> freeze;
   std::string augment = "none";
   bool shuffle = true;
-  int workers = 2;
+  Workers workers;
   int64_t save_every = 0;  // steps; 0 = with each evaluation
   int64_t keep = 2;        // newest checkpoints to keep, besides the best
   int64_t eval_every = 0;  // steps; 0 = each epoch

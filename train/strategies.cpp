@@ -293,7 +293,7 @@ FinetuneResult finetune(const StageConfig& config, const FinetuneParts& parts, d
   save_model(config, store, model_config.to_json(), {tokenizer, input}, description);
 
   if (test) {
-    Loader loader(test, {.batch = 64, .shuffle = false, .workers = config.options.workers});
+    Loader loader(test, {.batch = 64, .shuffle = false, .workers = config.options.workers.beside(config.device)});
     const ClassifyTask::Predictions p = task.predict(
         loader, [&] { throw_if_interrupted("predicting the test split; continue with --resume --out " + config.out); });
     print_skipped(loader.skipped());

@@ -146,7 +146,7 @@ LoaderConfig Run::loader_config(bool training) const {
   config.augment = training ? parse_augment(options_.augment) : Augment::none;
   config.mask_probability =
       training_->config().use_labels || training_->config().use_images ? 0 : options_.mask_probability;
-  config.workers = options_.workers;
+  config.workers = options_.workers.beside(task_.store().device());
   return config;
 }
 
@@ -450,12 +450,14 @@ StageResult StageResult::from_json(const Json& json) {
 }
 
 void check_same_run(const Json& before, const Json& config, const std::string& directory) {
-  // How the program was called and where its files lie does not matter; the data's fingerprint does.
+  // How the program was called and where its files lie does not matter; the data's fingerprint does. Nor does it who
+  // makes the batches.
   const auto identity = [](const Json& json, const std::string& key) {
     Json part = json.value(key, Json());
     if (key == "command" || key == "vocab" || key == "from") return Json();
     if (key == "data" && part.is_array())
       for (Json& dataset : part) dataset.erase("directory");
+    if (key == "options" && part.is_object()) part.erase("workers");
     return part;
   };
   for (const auto& [key, unused] : config.items()) {

@@ -56,6 +56,16 @@ TEST_F(TrainingTrace, ShowsWhatLoadersDoOnTheirThreads) {
   EXPECT_EQ(threads().count("loader 0"), 1u);
 }
 
+TEST_F(TrainingTrace, ShowsBatchesMadeByTheComputeThreads) {
+  const Finished f = run(data_.finetuning(
+      out_, {"--steps", "8", "--batch", "2", "--workers", "auto", "--threads", "2", "--trace", path_}));
+  ASSERT_EQ(f.status, 0) << f.err;
+  const auto work = names("data");
+  EXPECT_EQ(work.at("batch"), 4);
+  EXPECT_EQ(work.at("decode"), 8);
+  EXPECT_EQ(threads().count("loader 0"), 0u);
+}
+
 TEST_F(TrainingTrace, MicroBatchesHavePhasesToo) {
   const Finished f = run(data_.finetuning(out_, {"--steps", "3", "--accumulate", "2", "--trace", path_}));
   ASSERT_EQ(f.status, 0) << f.err;

@@ -26,7 +26,7 @@ TEST(Info, JsonNamesDeviceLibrariesAndBuild) {
   EXPECT_GT(cpu["memory_bytes"].get<int64_t>(), int64_t{1} << 28);
   EXPECT_LE(cpu["available_memory_bytes"].get<int64_t>(), cpu["memory_bytes"].get<int64_t>());
   EXPECT_EQ(info["libraries"]["onednn"], onednn_version());
-  for (const char* library : {"onednn", "eigen", "libpng", "libjpeg", "zlib", "nlohmann_json"})
+  for (const char* library : {"onednn", "eigen", "libpng", "libjpeg", "zlib", "libdeflate", "nlohmann_json"})
     EXPECT_NE(info["libraries"][library].get<std::string>().find('.'), std::string::npos) << library;
   EXPECT_EQ(info["build"]["cuda"].get<bool>(), cuda_built);
   EXPECT_EQ(info["cuda"].is_null(), info["devices"].size() > 1);  // else it says why there is no GPU

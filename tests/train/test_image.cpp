@@ -107,6 +107,16 @@ TEST_F(ImageTest, EncodedPngsDecodeToTheSamePixels) {
   EXPECT_EQ(back.height, 21);
   EXPECT_EQ(back.rgb, image.rgb);
   expect_error([] { encode_png(Image{2, 2, {1, 2, 3}}); }, "2 x 2", "3 bytes");
+  // A wave of many values, a thing for filters, and a few colours.
+  for (const bool smooth : {true, false}) {
+    Image drawn{200, 100, {}};
+    for (int y = 0; y < 100; ++y)
+      for (int x = 0; x < 200 * 3; ++x)
+        drawn.rgb.push_back(static_cast<uint8_t>(smooth ? (x * x + y * y) >> 8 : (x / 90 + y / 20) % 3 * 100));
+    const std::string png = encode_png(drawn);
+    EXPECT_EQ(decode_image(png, "drawn.png").rgb, drawn.rgb);
+    EXPECT_LT(png.size(), drawn.rgb.size() / (smooth ? 3 : 60));
+  }
 }
 
 TEST_F(ImageTest, RowByRowLoadingGivesTheBitsOfTheWholeImage) {

@@ -2,6 +2,7 @@
 
 #include <zlib.h>
 
+#include <algorithm>
 #include <numeric>
 #include <sstream>
 
@@ -106,6 +107,30 @@ TEST_F(ImageResizeTest, WeightsSumToOne) {
         EXPECT_LE(window.first + window.count, from);
         // Each weight is rounded on its own.
         EXPECT_NEAR(std::accumulate(begin, begin + window.count, 0), 1 << resize_precision_bits, window.count);
+      }
+    }
+}
+
+// The vector code of every width and ratio against the sums as they are written.
+TEST_F(ImageResizeTest, RowsAreTheWeightedSums) {
+  for (const int from : {1, 2, 5, 21, 22, 63, 64, 65, 256, 700})
+    for (const int to : {1, 3, 4, 6, 64, 65, 101}) {
+      if (from == to) continue;
+      for (int filter = 0; filter < 6; ++filter) {
+        const auto resample = static_cast<Resample>(filter);
+        Image image = test_pattern(from, 1);
+        for (size_t i = 0; i < image.rgb.size() / 2; ++i) image.rgb[i] = i % 2 == 0 ? 255 : 0;
+        const AxisWeights axis = axis_weights(from, to, resample);
+        std::vector<uint8_t> expected;
+        for (const auto& window : axis.windows)
+          for (int c = 0; c < 3; ++c) {
+            int64_t sum = int64_t{1} << (resize_precision_bits - 1);
+            for (int i = 0; i < window.count; ++i)
+              sum += int64_t{axis.weights[window.weights + static_cast<size_t>(i)]} *
+                     image.rgb[static_cast<size_t>((window.first + i) * 3 + c)];
+            expected.push_back(static_cast<uint8_t>(std::clamp<int64_t>(sum >> resize_precision_bits, 0, 255)));
+          }
+        EXPECT_EQ(resize(image, to, 1, resample).rgb, expected) << from << " to " << to << ", " << filter;
       }
     }
 }

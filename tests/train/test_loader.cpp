@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -10,6 +11,7 @@
 #include <numeric>
 #include <set>
 
+#include "duet/core/parallel.h"
 #include "duet/tests/train/tiny_data.h"
 
 namespace duet::train {
@@ -75,6 +77,21 @@ TEST_F(LoaderTest, OrderDependsOnSeedAndEpochAlone) {
   config.seed = 4;
   Loader other(images_and_text, config);
   EXPECT_NE(other.next().samples, expected[0].samples);
+}
+
+TEST_F(LoaderTest, ComputeThreadsMakeTheSameBatches) {
+  const int before = threads();
+  const auto all = source();
+  const LoaderConfig config{.batch = 4, .seed = 3, .augment = Augment::basic};
+  set_threads(1);
+  Loader one(all, config);
+  const std::vector<Batch> expected = take(one, 14);
+  for (const int count : {2, 3, 7}) {
+    set_threads(count);
+    Loader several(source(), config);
+    expect_same(take(several, 14), expected, text(count, " threads"));
+  }
+  set_threads(before);
 }
 
 // Loading must not take a core from a thread that computes a step.
@@ -186,6 +203,25 @@ TEST_F(LoaderTest, ABadSampleIsSkippedAndCounted) {
   EXPECT_EQ(expected[2].size(), 0);  // nothing of this batch is left
   EXPECT_EQ(text(expected[2].images), "(0, 3, 16, 16) float32");
   EXPECT_EQ(expected[1].labels.numel(), 3);
+}
+
+// Which of several bad samples is reported does not depend on who was faster.
+TEST_F(LoaderTest, TheFirstBadSampleIsReportedByAnyThread) {
+  const int before = threads();
+  for (const char* name : {"s2", "s5", "s6", "s13"})
+    std::ofstream(data() + "/images/" + name + ".png", std::ios::trunc) << "no image";
+  for (int attempt = 0; attempt < 20; ++attempt) {
+    set_threads(1 + attempt % 5);
+    Loader stopping(source(), {.batch = 20, .shuffle = false});
+    EXPECT_CONTAINS(message_of([&] { stopping.next(); }), "sample s2: ");
+    Loader skipping(source({.on_bad_sample = BadSample::skip}), {.batch = 20, .shuffle = false});
+    EXPECT_EQ(skipping.next().size(), 16);
+    const std::vector<std::string> skipped = skipping.skipped();
+    ASSERT_EQ(skipped.size(), 4u);
+    for (size_t i = 0; i < 4; ++i)
+      EXPECT_CONTAINS(skipped[i], text("sample ", std::array{"s2", "s5", "s6", "s13"}[i], ": "));
+  }
+  set_threads(before);
 }
 
 TEST_F(LoaderTest, DestructorStopsWaitingWorkers) {

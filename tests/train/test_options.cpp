@@ -75,6 +75,9 @@ TEST(TrainOptions, NamesWrongTypes) {
   EXPECT_CONTAINS(refused({{"batch", 2.5}}), "\"batch\" has the wrong type: 2.5");
   EXPECT_CONTAINS(refused({{"epochs", true}}), "\"epochs\" has the wrong type");
   EXPECT_CONTAINS(refused({{"workers", true}}), "\"workers\" has the wrong type: true");
+  EXPECT_CONTAINS(refused({{"workers", "two"}}), "\"workers\" has the wrong type: \"two\"");
+  EXPECT_CONTAINS(refused({{"workers", 1.5}}), "\"workers\" has the wrong type: 1.5");
+  EXPECT_CONTAINS(refused({{"workers", int64_t{1} << 40}}), "\"workers\" has the wrong type: 1099511627776");
   EXPECT_CONTAINS(refused({{"seed", -1}}), "\"seed\" has the wrong type: -1");
 }
 
@@ -94,7 +97,7 @@ TEST(TrainOptions, NamesImpossibleValues) {
                                                       {"warmup", 1e30},
                                                       {"clip", -1},
                                                       {"workers", -1},
-                                                      {"workers", 1000},
+                                                      {"workers", 257},
                                                       {"keep", 0},
                                                       {"label-smoothing", 1},
                                                       {"save-every", -1},

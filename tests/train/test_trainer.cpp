@@ -596,6 +596,7 @@ TEST(CheckSameRun, IgnoresWhereFilesLieButNotWhatTheyHold) {
   now["command"] = "duet a --resume";
   now["data"][0]["directory"] = "./x";
   check_same_run(before, now, "run");
+  check_same_run({{"options", {{"workers", 2}, {"lr", 1}}}}, {{"options", {{"workers", "auto"}, {"lr", 1}}}}, "run");
   now["data"][0]["fingerprint"] = "2";
   EXPECT_CONTAINS(message_of([&] { check_same_run(before, now, "run"); }),
                   "run was started with another data/0/fingerprint: \"1\", now \"2\"");

@@ -1,0 +1,20 @@
+#pragma once
+
+#include "duet/tools/commands.h"
+#include "duet/train/workers.h"
+
+namespace duet::tools {
+
+// --workers of commands that read data sets.
+inline CLI::Option* add_workers_option(CLI::App& command, train::Workers& workers) {
+  return command
+      .add_option("--workers", workers,
+                  "Threads that decode images and prepare batches beside those that compute; 0 = these do it; auto = 2 "
+                  "for a GPU, 0 for the CPU")
+      ->capture_default_str()
+      ->type_name("auto|INT")
+      ->check(
+          [](const std::string& value) { return value == "auto" ? "" : CLI::Range(0, train::most_workers)(value); });
+}
+
+}  // namespace duet::tools
