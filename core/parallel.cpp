@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "duet/core/error.h"
-#include "duet/core/trace.h"
+#include "duet/core/thread_name.h"
 
 // A pool of our own rather than OpenMP's: its threads spin for a moment, since a step's parallel loops follow each
 // other closely, and then sleep. OpenMP's either spin for milliseconds, which takes the cores from threads that load

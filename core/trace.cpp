@@ -1,6 +1,5 @@
 #include "duet/core/trace.h"
 
-#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 
 #include "duet/core/file.h"
 #include "duet/core/json.h"
+#include "duet/core/thread_name.h"
 
 namespace duet {
 
@@ -42,7 +42,6 @@ Recording& recording() {
 
 struct ThisThread {
   OpenEvent* innermost = nullptr;
-  std::string name;
   int64_t recording = 0;
   int index = 0;
 };
@@ -54,17 +53,12 @@ int thread_index(Recording& r) {
     this_thread.recording = r.number;
     this_thread.index = static_cast<int>(r.trace.threads.size());
     const std::string unnamed = ::gettid() == ::getpid() ? "main" : text("thread ", ::gettid());
-    r.trace.threads.push_back(this_thread.name.empty() ? unnamed : this_thread.name);
+    r.trace.threads.push_back(thread_name().empty() ? unnamed : thread_name());
   }
   return this_thread.index;
 }
 
 }  // namespace
-
-void name_thread(const std::string& name) {
-  this_thread.name = name;
-  ::pthread_setname_np(::pthread_self(), name.substr(0, 15).c_str());  // the system's limit
-}
 
 OpenEvent* OpScope::begin(const char* op, ScopeKind kind) {
   auto* open = new OpenEvent{{}, this_thread.innermost};

@@ -51,9 +51,6 @@ Trace stop_trace();
 // thread, the device's kernels as a second process, memory as counters.
 void write_trace(const Trace& trace, const std::string& path);
 
-// How this thread is called in traces and debuggers.
-void name_thread(const std::string& name);
-
 // What autograd tells of `op` if that is the innermost scope. An output in an input's memory is handed on, not
 // written, and where all are, nothing is read either.
 void trace_operands(const char* op, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs);

@@ -9,8 +9,9 @@
 #include <cstring>
 #include <numeric>
 
+#include "duet/core/op_scope.h"
 #include "duet/core/parallel.h"
-#include "duet/core/trace.h"
+#include "duet/core/thread_name.h"
 #include "duet/train/idx.h"
 
 namespace duet::train {

@@ -4,6 +4,7 @@
 
 #include "duet/core/file.h"
 #include "duet/core/json.h"
+#include "duet/core/thread_name.h"
 #include "duet/core/trace.h"
 #include "duet/tests/temporary_directory.h"
 #include "duet/tests/train/expect.h"
