@@ -121,53 +121,43 @@ struct StepTimes {
   double forward, backward, clip, optimizer, whole;
 };
 
-struct StepRunner {
-  train::ClassifyTask& task;
-  train::Adam& adam;
-  const train::TrainOptions& options;
-  bool recompute;
+// Runs steps as training does.
+class StepRunner {
+ public:
+  StepRunner(train::ClassifyTask& task, train::Adam& adam, const train::TrainOptions& options, const StepBenchmark& b)
+      : device_(task.store().device()),
+        step_(task, adam, {.clip = options.clip, .recompute = b.recompute, .graphs = b.graphs}),
+        phased_step_(task, adam,
+                     {.clip = options.clip, .recompute = b.recompute, .graphs = false, .after_phase = [this] {
+                        synchronize(device_);
+                        ends_.push_back(watch_.seconds());
+                      }}) {}
 
-  // A step whose parts are timed; a GPU is waited for after each, which a real step does not do.
-  StepTimes in_phases(const train::Batch& batch, int64_t step, RandomKey key) const {
-    const OpScope step_scope("step", ScopeKind::phase);
-    const Device device = task.store().device();
+  double whole(const train::Batch& batch, int64_t step) {
     const train::Stopwatch watch;
-    const Variable loss = [&] {
-      const OpScope scope("forward", ScopeKind::phase);
-      return task.loss(batch, task.training_run(key, recompute));
-    }();
-    synchronize(device);
-    const double forward = watch.seconds();
-    {
-      const OpScope scope("backward", ScopeKind::phase);
-      backward(loss);
-    }
-    synchronize(device);
-    const double backward_pass = watch.seconds();
-    const Tensor norm = [&] {
-      const OpScope scope("clip", ScopeKind::phase);
-      return train::gradient_norm(task.store());
-    }();
-    synchronize(device);
-    const double clip = watch.seconds();
-    const OpScope scope("optimizer", ScopeKind::phase);
-    adam.step(1, {norm, options.clip});
-    task.store().clear_gradients();
-    check_finite({loss.data(), norm}, step);
-    const double end = watch.seconds();
-    return {forward, backward_pass - forward, clip - backward_pass, end - clip, end};
-  }
-  // A step as training runs it.
-  double whole(const train::Batch& batch, train::TrainingStep& training_step, int64_t step) const {
-    const train::Stopwatch watch;
-    check_finite(training_step.run(batch, step, 1), step);
+    check_finite(step_.run(batch, step, 1), step);
     return watch.seconds();
   }
+  // A step whose parts are timed; a GPU is waited for after each, which a real step does not do.
+  StepTimes in_phases(const train::Batch& batch, int64_t step) {
+    const OpScope scope("step", ScopeKind::phase);
+    ends_.clear();
+    watch_.restart();
+    check_finite(phased_step_.run(batch, step, 1), step);
+    return {ends_[0], ends_[1] - ends_[0], ends_[2] - ends_[1], ends_[3] - ends_[2], watch_.seconds()};
+  }
+
+ private:
   static void check_finite(const train::StepOutcome& outcome, int64_t step) {
     const double loss = outcome.loss.item(), norm = outcome.norm.item();
     check(std::isfinite(loss) && std::isfinite(norm), "bench", "loss ", loss, " and gradient norm ", norm, " of step ",
           step, " must be finite");
   }
+
+  Device device_;
+  train::Stopwatch watch_;
+  std::vector<double> ends_;  // of the phases
+  train::TrainingStep step_, phased_step_;
 };
 
 // Batches as training reads them: in its first epoch, where every image is decoded, or in a later one, where all come
@@ -242,7 +232,7 @@ Json measure_step(const StepBenchmark& b) {
   const train::Batch host = source ? train::Loader(source, loading).next()
                                    : fixed_batch(config, b.batch, b.seq, b.padding),
                      batch = host.to(b.device);
-  const StepRunner run{task, adam, options, b.recompute};
+  StepRunner run(task, adam, options, b);
   const auto stats = [&] { return dispatch_device(b.device, [](auto context) { return allocator(context).stats(); }); };
 
   std::vector<double> whole, data, forward, backward_pass, clip, optimizer;
@@ -253,15 +243,14 @@ Json measure_step(const StepBenchmark& b) {
     clip.push_back(t.clip);
     optimizer.push_back(t.optimizer);
   };
-  train::TrainingStep training_step(task, adam, {.clip = options.clip, .recompute = b.recompute, .graphs = b.graphs});
   // A recording takes two steps on top.
-  for (int64_t i = -b.warmup_steps - (gpu ? 2 : 0); i < 0; ++i) run.whole(batch, training_step, i);
+  for (int64_t i = -b.warmup_steps - (gpu ? 2 : 0); i < 0; ++i) run.whole(batch, i);
   // A step whose parts are timed, begun by getting its batch.
   const auto measure = [&](int64_t i, const auto& next_batch) {
     const train::Stopwatch waiting;
     const train::Batch& now = next_batch();
     data.push_back(source ? waiting.seconds() : 0);
-    const StepTimes t = run.in_phases(now, i, training_step.key(i, 0));
+    const StepTimes t = run.in_phases(now, i);
     whole.push_back(data.back() + t.whole);
     note_phases(t);
     flops += task.step_flops(now);
@@ -276,7 +265,7 @@ Json measure_step(const StepBenchmark& b) {
   const int64_t allocations_before = stats().system_allocations;
   for (int64_t i = 0; !source && i < b.steps; ++i) {
     if (gpu)
-      whole.push_back(run.whole(batch, training_step, i));
+      whole.push_back(run.whole(batch, i));
     else
       measure(i, [&]() -> const train::Batch& { return batch; });
   }
@@ -288,28 +277,28 @@ Json measure_step(const StepBenchmark& b) {
     const size_t measured = whole.size();
     {
       train::Loader loader(source, loading, first / block * (block + 1));
-      run.in_phases(loader.next(), first, training_step.key(first, 0));
+      run.in_phases(loader.next(), first);
       for (int64_t i = first; i < std::min(b.steps, first + block); ++i)
         measure(i, [&]() -> const train::Batch& { return read.emplace_back(loader.next()); });
     }
-    run.in_phases(read[0], first, training_step.key(first, 0));
+    run.in_phases(read[0], first);
     double without = 0;
     for (size_t i = 0; i < read.size(); ++i) {
       const int64_t step = first + static_cast<int64_t>(i);
-      without += run.in_phases(read[i], step, training_step.key(step, 0)).whole;
+      without += run.in_phases(read[i], step).whole;
     }
     costs.push_back(std::accumulate(whole.begin() + static_cast<ptrdiff_t>(measured), whole.end(), 0.0) / without - 1);
   }
   const int64_t allocations = stats().system_allocations - allocations_before;
   for (int64_t i = -1; gpu && i < b.steps; ++i) {
-    const StepTimes t = run.in_phases(batch, i, training_step.key(i, 0));
+    const StepTimes t = run.in_phases(batch, i);
     if (i >= 0) note_phases(t);  // after a recording the ordinary memory is cold at first
   }
   const int64_t peak_rss = peak_rss_bytes();
   Trace trace;
   if (b.profile || !b.trace.empty()) {
     start_trace(b.device);
-    for (int64_t i = 0; i < traced_steps; ++i) run.in_phases(batch, i, training_step.key(i, 0));
+    for (int64_t i = 0; i < traced_steps; ++i) run.in_phases(batch, i);
     trace = stop_trace();
     if (!b.trace.empty()) write_trace(trace, b.trace);
   }

@@ -27,18 +27,22 @@ StepOutcome TrainingStep::work(const Batch& batch, RandomKey key, bool apply_onl
     const OpScope scope("forward", ScopeKind::phase);
     return task_.loss(batch, task_.training_run(key, settings_.recompute));
   }();
+  end_phase();
   {
     const OpScope scope("backward", ScopeKind::phase);
     backward(loss);
   }
+  end_phase();
   const Tensor norm = [&] {
     const OpScope scope("clip", ScopeKind::phase);
     return gradient_norm(task_.store());
   }();
+  end_phase();
   const OpScope scope("optimizer", ScopeKind::phase);
   if (!apply_only) adam_.advance(schedule);
   adam_.apply({norm, settings_.clip});
   task_.store().clear_gradients();
+  end_phase();
   return {loss.data(), norm};
 }
 

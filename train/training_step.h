@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -25,8 +26,9 @@ class TrainingStep {
     double clip = 1;
     bool recompute = false;
     bool graphs = true;
+    std::function<void()> after_phase;  // called behind forward, backward, clip and optimizer; wants graphs = false
   };
-  TrainingStep(Task& task, Adam& adam, Settings settings) : task_(task), adam_(adam), settings_(settings) {}
+  TrainingStep(Task& task, Adam& adam, Settings settings) : task_(task), adam_(adam), settings_(std::move(settings)) {}
 
   // The batch is on the device. Step numbers, from 0, choose the random numbers.
   StepOutcome run(const Batch& batch, int64_t step, double schedule);
@@ -45,6 +47,9 @@ class TrainingStep {
     StepOutcome outcome;
     std::unique_ptr<DeviceGraph> graph;
   };
+  void end_phase() const {
+    if (settings_.after_phase) settings_.after_phase();
+  }
   StepOutcome work(const Batch& batch, RandomKey key, bool apply_only, double schedule);
   Recording& recording_of(const Batch& batch);
 
