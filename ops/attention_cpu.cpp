@@ -177,7 +177,7 @@ void softmax_backward(const W* p, const W* kept, W sum, W scale, W* d, int64_t c
   if (kept == nullptr)
     for (int64_t j = 0; j < count; ++j) d[j] = p[j] * (d[j] - sum) * scale;
   else
-    for (int64_t j = 0; j < count; ++j) d[j] = p[j] * (d[j] * kept[j] - sum) * scale;
+    for (int64_t j = 0; j < count; ++j) d[j] = p[j] * ((kept[j] == 0 ? W(0) : d[j] * kept[j]) - sum) * scale;
 }
 
 // The sizes of tiles: queries in whole groups of the product's twelve rows, keys in as few equal blocks as it takes.
@@ -272,7 +272,7 @@ void attention_forward(CpuContext, AttentionShape s, const T* qkv, const uint8_t
           const int64_t cols = std::min(tiling.keys, head.keys - j0);
           dot_products<T>(q + i0 * stride, stride, rows, d, keys, j0, cols, left.data(), tile);
           for (int64_t i = 0; i < rows; ++i) {
-            for (int part = 0; part < 3; ++part) fetch_ahead(next + (i0 + i) * stride + part * width, d);
+            for (int part = 0; part < 3 && j0 == 0; ++part) fetch_ahead(next + (i0 + i) * stride + part * width, d);
             W* row = tile + i * tile_stride;
             head.apply_mask(row, j0, cols);
             const W highest = math.largest(row, cols) * head.scale, before = j0 > 0 ? top[i] : highest;
@@ -331,10 +331,12 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
           dot_products<T>(q + i0 * stride, stride, rows, d, keys_transposed, j0, cols, left.data(), p);
           if (!head.none) dot_products<T>(g + i0 * width, width, rows, d, values_transposed, j0, cols, left.data(), ds);
           for (int64_t i = 0; i < rows; ++i) {
-            const int64_t next_row = next_first + i0 + i;
-            for (int part = 0; part < 3; ++part) fetch_ahead(qkv + next_row * stride + part * width + next_head * d, d);
-            fetch_ahead(y + next_row * width + next_head * d, d);
-            fetch_ahead(dy + next_row * width + next_head * d, d);
+            if (const int64_t next_row = next_first + i0 + i; j0 == 0) {
+              for (int part = 0; part < 3; ++part)
+                fetch_ahead(qkv + next_row * stride + part * width + next_head * d, d);
+              fetch_ahead(y + next_row * width + next_head * d, d);
+              fetch_ahead(dy + next_row * width + next_head * d, d);
+            }
             W *pi = p + i * tile_stride, *di = ds + i * tile_stride;
             head.apply_mask(pi, j0, cols);
             math.exponentials(pi, pi, cols, head.scale, log_sums[head.place + i0 + i]);

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <iomanip>
-#include <numeric>
 
 #include "duet/autograd/engine.h"
 #include "duet/autograd/grad_mode.h"
@@ -179,6 +178,69 @@ std::shared_ptr<const train::SampleSource> open_data(const StepBenchmark& b, mod
   return source;
 }
 
+AllocatorStats allocator_stats(const Device& device) {
+  return dispatch_device(device, [](auto context) { return allocator(context).stats(); });
+}
+int64_t system_allocations(const Device& device) {
+  return allocator_stats(device).system_allocations;
+}
+
+// Of the measured steps.
+struct Measurements {
+  std::vector<double> whole, data, forward, backward, clip, optimizer;  // seconds
+  std::vector<double> data_costs;                                       // of blocks of steps: share on top
+  double flops = 0;                                                     // of all steps
+  int64_t allocations = 0;
+
+  void note_phases(const StepTimes& t) {
+    forward.push_back(t.forward);
+    backward.push_back(t.backward);
+    clip.push_back(t.clip);
+    optimizer.push_back(t.optimizer);
+  }
+  // A step and how long it waited for its batch.
+  void note(const StepTimes& t, double waited) {
+    data.push_back(waited);
+    whole.push_back(waited + t.whole);
+    note_phases(t);
+  }
+};
+
+// Blocks of steps are each followed by the same steps on the same batches, so that both meet the same of what else the
+// machine does. Before either, a step that does not count fills a loader's queue or lets it end.
+void measure_with_data(const StepBenchmark& b, const std::shared_ptr<const train::SampleSource>& source,
+                       const train::LoaderConfig& loading, const train::ClassifyTask& task, StepRunner& run,
+                       Measurements& measured) {
+  const int64_t block = std::clamp<int64_t>(b.steps / 4, 1, 10);
+  {
+    // Memory for a block's batches at once is nothing that a step asks for.
+    train::Loader loader(source, loading);
+    std::vector<train::Batch> warm;
+    while (std::ssize(warm) < block + loading.prefetch) warm.push_back(loader.next());
+  }
+  for (int64_t first = 0; first < b.steps; first += block) {
+    std::vector<train::Batch> read;
+    double with = 0, without = 0;
+    {
+      train::Loader loader(source, loading, first / block * (block + 1));
+      run.in_phases(loader.next(), first);
+      for (int64_t i = first; i < std::min(b.steps, first + block); ++i) {
+        const int64_t before = system_allocations(b.device);
+        const train::Stopwatch waiting;
+        read.push_back(loader.next());
+        const double waited = waiting.seconds();
+        measured.note(run.in_phases(read.back(), i), waited);
+        measured.allocations += system_allocations(b.device) - before;
+        measured.flops += task.step_flops(read.back());
+        with += measured.whole.back();
+      }
+    }
+    run.in_phases(read[0], first);
+    for (size_t i = 0; i < read.size(); ++i) without += run.in_phases(read[i], first + static_cast<int64_t>(i)).whole;
+    measured.data_costs.push_back(with / without - 1);
+  }
+}
+
 // FLOP/s of a large matrix product, in 1e9: what a GPU can be asked for at best.
 double measure_matmul_gflops(const Device& device, DType dtype) {
   const int64_t n = 8192;
@@ -233,66 +295,26 @@ Json measure_step(const StepBenchmark& b) {
                                    : fixed_batch(config, b.batch, b.seq, b.padding),
                      batch = host.to(b.device);
   StepRunner run(task, adam, options, b);
-  const auto stats = [&] { return dispatch_device(b.device, [](auto context) { return allocator(context).stats(); }); };
-
-  std::vector<double> whole, data, forward, backward_pass, clip, optimizer;
-  double flops = 0;
-  const auto note_phases = [&](const StepTimes& t) {
-    forward.push_back(t.forward);
-    backward_pass.push_back(t.backward);
-    clip.push_back(t.clip);
-    optimizer.push_back(t.optimizer);
-  };
+  Measurements measured;
   // A recording takes two steps on top.
   for (int64_t i = -b.warmup_steps - (gpu ? 2 : 0); i < 0; ++i) run.whole(batch, i);
-  // A step whose parts are timed, begun by getting its batch.
-  const auto measure = [&](int64_t i, const auto& next_batch) {
-    const train::Stopwatch waiting;
-    const train::Batch& now = next_batch();
-    data.push_back(source ? waiting.seconds() : 0);
-    const StepTimes t = run.in_phases(now, i);
-    whole.push_back(data.back() + t.whole);
-    note_phases(t);
-    flops += task.step_flops(now);
-  };
-  const int64_t block = std::clamp<int64_t>(b.steps / 4, 1, 10);
   if (source) {
-    // Memory for a block's batches at once is nothing that training asks for.
-    train::Loader loader(source, loading);
-    std::vector<train::Batch> warm;
-    while (std::ssize(warm) < block + loading.prefetch) warm.push_back(loader.next());
-  }
-  const int64_t allocations_before = stats().system_allocations;
-  for (int64_t i = 0; !source && i < b.steps; ++i) {
-    if (gpu)
-      whole.push_back(run.whole(batch, i));
-    else
-      measure(i, [&]() -> const train::Batch& { return batch; });
-  }
-  // With data, blocks of steps are each followed by the same steps on the same batches, so that both meet the same of
-  // what else the machine does. Before either, a step that does not count fills a loader's queue or lets it end.
-  std::vector<double> costs;
-  for (int64_t first = 0; source && first < b.steps; first += block) {
-    std::vector<train::Batch> read;
-    const size_t measured = whole.size();
-    {
-      train::Loader loader(source, loading, first / block * (block + 1));
-      run.in_phases(loader.next(), first);
-      for (int64_t i = first; i < std::min(b.steps, first + block); ++i)
-        measure(i, [&]() -> const train::Batch& { return read.emplace_back(loader.next()); });
+    measure_with_data(b, source, loading, task, run, measured);
+  } else {
+    const int64_t before = system_allocations(b.device);
+    for (int64_t i = 0; i < b.steps; ++i) {
+      if (gpu) {
+        measured.whole.push_back(run.whole(batch, i));
+        continue;
+      }
+      measured.note(run.in_phases(batch, i), 0);
     }
-    run.in_phases(read[0], first);
-    double without = 0;
-    for (size_t i = 0; i < read.size(); ++i) {
-      const int64_t step = first + static_cast<int64_t>(i);
-      without += run.in_phases(read[i], step).whole;
-    }
-    costs.push_back(std::accumulate(whole.begin() + static_cast<ptrdiff_t>(measured), whole.end(), 0.0) / without - 1);
+    measured.allocations = system_allocations(b.device) - before;
+    measured.flops = task.step_flops(host) * static_cast<double>(b.steps);
   }
-  const int64_t allocations = stats().system_allocations - allocations_before;
   for (int64_t i = -1; gpu && i < b.steps; ++i) {
     const StepTimes t = run.in_phases(batch, i);
-    if (i >= 0) note_phases(t);  // after a recording the ordinary memory is cold at first
+    if (i >= 0) measured.note_phases(t);  // after a recording the ordinary memory is cold at first
   }
   const int64_t peak_rss = peak_rss_bytes();
   Trace trace;
@@ -303,27 +325,26 @@ Json measure_step(const StepBenchmark& b) {
     if (!b.trace.empty()) write_trace(trace, b.trace);
   }
   const double peak = std::max(peak_before, peak_now());
-  const double seconds = median(whole),
-               gflop = (gpu ? task.step_flops(host) : flops / static_cast<double>(b.steps)) * 1e-9;
+  const double seconds = median(measured.whole), gflop = measured.flops / static_cast<double>(b.steps) * 1e-9;
   Json result{{"size", b.size},
               {"dtype", b.dtype},
               {"batch", b.batch},
               {"seq", b.seq},
               {"threads", threads()},
               {"step_seconds", seconds},
-              {"data_seconds", gpu ? 0 : median(data)},
-              {"forward_seconds", median(forward)},
-              {"backward_seconds", median(backward_pass)},
-              {"clip_seconds", median(clip)},
-              {"optimizer_seconds", median(optimizer)},
+              {"data_seconds", gpu ? 0 : median(measured.data)},
+              {"forward_seconds", median(measured.forward)},
+              {"backward_seconds", median(measured.backward)},
+              {"clip_seconds", median(measured.clip)},
+              {"optimizer_seconds", median(measured.optimizer)},
               {"samples_per_second", static_cast<double>(b.batch) / seconds},
               {"gflop_per_step", gflop},
               {"gflops", gflop / seconds},
               {"peak_gflops", peak},
               {"fraction_of_peak", gflop / seconds / peak},
               {"peak_rss_bytes", peak_rss},
-              {"allocations_per_step", static_cast<double>(allocations) / static_cast<double>(b.steps)}};
-  if (source) result["data_cost"] = median(costs);
+              {"allocations_per_step", static_cast<double>(measured.allocations) / static_cast<double>(b.steps)}};
+  if (source) result["data_cost"] = median(measured.data_costs);
   if (b.padding > 0) {
     const auto seen = host.text.mask.values<uint8_t>();
     const auto padded = static_cast<double>(std::count(seen.begin(), seen.end(), uint8_t{0}));
@@ -338,7 +359,7 @@ Json measure_step(const StepBenchmark& b) {
   }
   if (gpu) {
     result["device"] = text(b.device);
-    result["peak_device_bytes"] = stats().peak_in_use_bytes;
+    result["peak_device_bytes"] = allocator_stats(b.device).peak_in_use_bytes;
   }
   return result;
 }

@@ -13,8 +13,10 @@ inline CLI::Option* add_workers_option(CLI::App& command, train::Workers& worker
                   "for a GPU, 0 for the CPU")
       ->capture_default_str()
       ->type_name("auto|INT")
-      ->check(
-          [](const std::string& value) { return value == "auto" ? "" : CLI::Range(0, train::most_workers)(value); });
+      ->check([](const std::string& value) {
+        const bool known = value == "auto" || CLI::Range(0, train::most_workers)(value).empty();
+        return known ? std::string() : text(value, " is neither auto nor a number from 0 to ", train::most_workers);
+      });
 }
 
 }  // namespace duet::tools

@@ -48,7 +48,8 @@ Image decode_image(std::string_view bytes, const std::string& name, const Decode
 
 // The image with its longer side shrunk to `max_side`: each side becomes round(side * max_side / longer), at least 1;
 // a smaller image stays as it is. The result is that of resize(load_image(path), ...), bit for bit, but the image is
-// decoded row by row into the resize, so memory grows with the width and not with the area. An image for which that is
+// decoded row by row into the resize, so memory grows with the width and not with the area, but for up to 24 MB that a
+// PNG may take at once. An image for which that is
 // impossible is refused when it needs more than whole_image_limit_bytes.
 Image load_image_at_most(const std::string& path, int max_side, Resample resample, const DecodeOptions& options = {});
 

@@ -11,7 +11,8 @@
 // The format readers behind image.h.
 namespace duet::train {
 
-// An opened image of which only the header was read. Rows are given from top to bottom as stored, before orientation.
+// An opened image whose header was read; of a PNG of which rows are wanted, all that it holds (see store_png). Rows are
+// given from top to bottom as stored, before orientation.
 class ImageDecoder {
  public:
   virtual ~ImageDecoder() = default;
@@ -19,7 +20,7 @@ class ImageDecoder {
   int width() const { return width_; }
   int height() const { return height_; }
   int orientation() const { return orientation_; }  // EXIF, 1 to 8; 1 = as stored
-  // What the decoder must hold beyond a few rows.
+  // What the decoder must hold beyond a few rows and what store_png holds, which has a limit of its own.
   int64_t buffered_bytes() const { return buffered_bytes_; }
 
   virtual void read_row(uint8_t* rgb) = 0;  // the next row, width * 3 bytes

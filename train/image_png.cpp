@@ -243,7 +243,7 @@ std::string encode_png(const Image& image) {
   // vector code: half of what such a file costs to read. Photographs are smaller with them by more than this.
   constexpr size_t worth_filtering = 5;  // a fifth of the file
   std::string plain = encoded(image, PNG_FILTER_NONE), filtered = encoded(image, PNG_ALL_FILTERS);
-  return plain.size() - plain.size() / worth_filtering <= filtered.size() ? plain : filtered;
+  return std::move(plain.size() - plain.size() / worth_filtering <= filtered.size() ? plain : filtered);
 }
 
 }  // namespace duet::train

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 
 namespace duet::train {
 namespace {
@@ -15,6 +16,11 @@ constexpr size_t header_end = signature_bytes + chunk_frame + 13;
 constexpr size_t stored_block = 65535, stored_block_head = 5;
 
 using Bytes = std::unique_ptr<uint8_t[]>;
+
+// Null where there is not enough memory: a file can be read without.
+Bytes room(size_t size) {
+  return Bytes(new (std::nothrow) uint8_t[size]);
+}
 
 uint32_t get32(const uint8_t* at) {
   return uint32_t{at[0]} << 24 | uint32_t{at[1]} << 16 | uint32_t{at[2]} << 8 | at[3];
@@ -61,6 +67,10 @@ bool gather_image_data(uint8_t* file, size_t size, ImageData& found) {
     const size_t length = get32(chunk), rest = size - at - chunk_frame;
     if (length > rest || libdeflate_crc32(0, chunk + 4, length + 4) != get32(chunk + 8 + length)) return false;
     at += chunk_frame + length;
+    if (is_chunk(chunk, "IEND")) {
+      found.file_end = at;
+      return found.begin != 0;
+    }
     if (is_chunk(chunk, "IDAT")) {
       if (found.begin == 0) {
         found.begin = static_cast<size_t>(chunk - file);
@@ -68,13 +78,10 @@ bool gather_image_data(uint8_t* file, size_t size, ImageData& found) {
       } else if (chunk != file + found.end) {
         return false;
       }
+      // From the second chunk on this writes over the chunk's own head.
       std::memmove(file + found.data + found.bytes, chunk + 8, length);
       found.bytes += length;
       found.end = at;
-    }
-    if (is_chunk(chunk, "IEND")) {
-      found.file_end = at;
-      return found.begin != 0;
     }
   }
   return false;
@@ -119,7 +126,8 @@ StoredPng stored(uint8_t* file, size_t size, size_t inflated) {
   constexpr size_t zlib_head = 2, zlib_end = 4;
   const size_t blocks = (inflated + stored_block - 1) / stored_block, tail = data.file_end - data.end;
   const size_t chunk = zlib_head + blocks * stored_block_head + inflated + zlib_end;
-  StoredPng png{std::make_unique_for_overwrite<uint8_t[]>(data.begin + chunk_frame + chunk + tail), 0};
+  StoredPng png{room(data.begin + chunk_frame + chunk + tail), 0};
+  if (png.bytes == nullptr) return {};
   uint8_t* to = png.bytes.get() + data.begin + 8;
   if (!inflate_exactly(file + data.data, data.bytes, to + zlib_head + blocks * stored_block_head, inflated)) return {};
   std::memcpy(png.bytes.get(), file, data.begin);
@@ -146,9 +154,9 @@ StoredPng store_png(FILE* file, int64_t max_pixels) {
     const long end = std::ftell(file);
     const auto size = static_cast<size_t>(std::max(end, 0L));
     if (size > header_end && size <= largest_file) {
-      const auto bytes = std::make_unique_for_overwrite<uint8_t[]>(size);
+      const Bytes bytes = room(size);
       std::rewind(file);
-      if (std::fread(bytes.get(), 1, size, file) == size) png = stored(bytes.get(), size, inflated);
+      if (bytes != nullptr && std::fread(bytes.get(), 1, size, file) == size) png = stored(bytes.get(), size, inflated);
     }
   }
   std::rewind(file);

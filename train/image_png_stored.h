@@ -18,7 +18,8 @@ struct StoredPng {
 constexpr size_t stored_png_limit_bytes = size_t{16} << 20;  // of inflated image data
 
 // Empty for everything out of the ordinary, of which libpng is to judge by the file itself: interlaced, larger than
-// the limit or than max_pixels, truncated, or damaged in any way. Then the file is where it was, at its beginning.
+// the limit or than max_pixels, truncated, or damaged in any way; and where there is not enough memory. Then the file
+// is where it was, at its beginning.
 StoredPng store_png(FILE* file, int64_t max_pixels);
 
 }  // namespace duet::train

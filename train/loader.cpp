@@ -99,6 +99,7 @@ void SampleSource::read_ahead(size_t sample) const {
 Loader::Loader(std::shared_ptr<const SampleSource> source, LoaderConfig config, int64_t first_batch)
     : source_(std::move(source)), config_(config), next_to_make_(first_batch), next_to_give_(first_batch) {
   check(config_.batch > 0, "loader", "--batch must be positive, got ", config_.batch);
+  check(config_.workers >= 0, "loader", "the number of workers must not be negative, got ", config_.workers);
   batches_per_epoch_ = (static_cast<int64_t>(source_->size()) + config_.batch - 1) / config_.batch;
   for (int i = 0; i < config_.workers; ++i)
     workers_.emplace_back([this, i] {

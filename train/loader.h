@@ -86,7 +86,7 @@ class Loader {
   Loader(std::shared_ptr<const SampleSource> source, LoaderConfig config, int64_t first_batch = 0);
   ~Loader();
 
-  // The next batch. Rethrows what its worker threw.
+  // The next batch. Throws what making it threw.
   Batch next();
   int64_t batches_per_epoch() const { return batches_per_epoch_; }
   const SampleSource& source() const { return *source_; }

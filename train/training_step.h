@@ -28,7 +28,9 @@ class TrainingStep {
     bool graphs = true;
     std::function<void()> after_phase;  // called behind forward, backward, clip and optimizer; wants graphs = false
   };
-  TrainingStep(Task& task, Adam& adam, Settings settings) : task_(task), adam_(adam), settings_(std::move(settings)) {}
+  TrainingStep(Task& task, Adam& adam, Settings settings) : task_(task), adam_(adam), settings_(std::move(settings)) {
+    check(!settings_.after_phase || !settings_.graphs, "train", "the phases of a recorded step have no ends");
+  }
 
   // The batch is on the device. Step numbers, from 0, choose the random numbers.
   StepOutcome run(const Batch& batch, int64_t step, double schedule);

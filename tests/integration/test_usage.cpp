@@ -48,7 +48,7 @@ TEST(Usage, HelpOfEveryCommand) {
   // Defaults are shown.
   const std::string help = run({"finetune", "--help"}).out;
   for (const auto& [option, value] : std::vector<std::pair<std::string, std::string>>{
-           {"--lr ", "0.001"}, {"--size ", "mini"}, {"--schedule ", "linear"}, {"--workers ", "auto"}}) {
+           {"--lr ", "0.001"}, {"--size ", "mini"}, {"--schedule ", "linear"}, {"--workers ", "=auto"}}) {
     const size_t at = help.find("\n  " + option);
     ASSERT_NE(at, help.npos) << help;
     EXPECT_NE(help.substr(at, 32).find(value), std::string::npos) << option << " is not said to be " << value;

@@ -292,6 +292,13 @@ OpCase patch_embedding_case() {
 
 }  // namespace
 
+// Several tiles of queries and of keys.
+OpCase long_attention_case() {
+  OpCase row = attention_case("long_dropout", 1, Masking::some, 0.25);
+  row.large = {1, 600, 5};
+  return row;
+}
+
 std::vector<OpCase> matrix_cases() {
   return {linear_case("", true, Activation::none),
           linear_case("no_bias", false, Activation::none),
@@ -312,6 +319,7 @@ std::vector<OpCase> matrix_cases() {
           attention_case("masked_sample", 2, Masking::whole_sample, 0),
           attention_case("dropout", 2, Masking::none, 0.25),
           attention_case("mask_dropout", 2, Masking::whole_sample, 0.4),
+          long_attention_case(),
           attention_case("unpadded", 3, Masking::left_out, 0),
           attention_case("unpadded_dropout", 2, Masking::left_out, 0.4),
           patch_embedding_case()};

@@ -57,10 +57,11 @@ std::string chunk(const std::string& type, const std::string& data) {
   return bytes;
 }
 
-std::string zlib_stream(const std::string& data) {
+std::string zlib_stream(const std::string& data, int level = Z_DEFAULT_COMPRESSION) {
   uLongf size = ::compressBound(data.size());
   std::string out(size, '\0');
-  ::compress(reinterpret_cast<Bytef*>(out.data()), &size, reinterpret_cast<const Bytef*>(data.data()), data.size());
+  ::compress2(reinterpret_cast<Bytef*>(out.data()), &size, reinterpret_cast<const Bytef*>(data.data()), data.size(),
+              level);
   out.resize(size);
   return out;
 }
@@ -110,6 +111,20 @@ TEST_F(StoredPngTest, BlocksOfAnyNumber) {
     EXPECT_TRUE(is_stored(bytes));
     same_outcome(bytes, text(width, " x ", height));
     EXPECT_EQ(decode_image(bytes, "a.png").rgb, test_pattern(width, height).rgb);
+  }
+}
+
+// The contents of later chunks are moved over their heads.
+TEST_F(StoredPngTest, ImageDataThatLookLikeAChunkAreImageData) {
+  Parts parts;
+  parts.rows.replace(600, 4, "IEND");
+  const std::string plain = zlib_stream(parts.rows, 0);
+  const size_t at = plain.find("IEND");
+  ASSERT_NE(at, plain.npos);
+  for (size_t split = at - 30; split < at + 10; ++split) {
+    const std::string bytes = parts.file(chunk("IDAT", plain.substr(0, split)) + chunk("IDAT", plain.substr(split)));
+    EXPECT_TRUE(is_stored(bytes)) << split;
+    EXPECT_EQ(same_outcome(bytes, text("split at ", split)), same_outcome(parts.of_stream(plain), "whole"));
   }
 }
 
