@@ -10,7 +10,8 @@ over both sides. Needs torch in the Python that runs this file, and transformers
 With --dtype bfloat16 PyTorch uses autocast, as parameters stay float32 in duet too. On a GPU (--device cuda) it uses its
 fused AdamW; float32 means float32, without TF32. A step ends when loss and gradient norm have reached the CPU. --compile
 times torch.compile instead of eager mode; compilation falls into the warm-up. --tune first looks for the settings that
-suit PyTorch best on this machine: threads, allocator and fused AdamW.
+suit PyTorch best on this machine: threads, allocator and fused AdamW. MKL, which computes PyTorch's float32 products, uses
+AVX-512 on Intel's processors only; --mkl-avx512 makes it believe that it is on one, which no setting of PyTorch's does.
 
     python bench/compare_pytorch.py --duet build/cuda/duet --device cuda --dtype bfloat16 --size base --batch 256 --seq 128 \\
         --dropout 0 --model plain --compile
@@ -24,6 +25,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -276,6 +278,15 @@ def with_settings(command, environment, settings):
     return words, {**environment, **settings["environment"]}
 
 
+def believe_in_intel(environment, directory):
+    """With a library preloaded that answers MKL's question whether the processor is Intel's."""
+    source, library = Path(directory) / "intel.c", Path(directory) / "intel.so"
+    source.write_text("int mkl_serv_intel_cpu_true(void) { return 1; }\n")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    preloaded = [environment["LD_PRELOAD"]] if "LD_PRELOAD" in environment else []
+    return {**environment, "LD_PRELOAD": ":".join([*preloaded, str(library)])}
+
+
 def summary(runs, key):
     values = [r[key] for r in runs]
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
@@ -307,6 +318,9 @@ def compare(args):
         settings = best_torch(*sides["torch"], args.threads)
     if settings:
         sides["torch"] = with_settings(*sides["torch"], settings)
+    if args.mkl_avx512:
+        directory = tempfile.TemporaryDirectory()
+        sides["torch"] = (sides["torch"][0], believe_in_intel(sides["torch"][1], directory.name))
     runs = {name: [] for name in sides}
     for i in range(args.rounds):
         # Whoever goes first in one round goes second in the next.
@@ -331,6 +345,7 @@ def compare(args):
         "dtype": args.dtype,
         "mode": "compiled" if args.compile else "eager",
         "torch_settings": settings,
+        "mkl_avx512": args.mkl_avx512,
         "torch_version": runs["torch"][0]["torch"],
         "torch_over_duet": {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)},
     }
@@ -383,6 +398,8 @@ def main():
     parser.add_argument("--tune", action="store_true",
                         help="first find PyTorch's best threads, allocator and AdamW, by short runs in eager mode")
     parser.add_argument("--torch-settings", metavar="JSON", help="settings that --tune found, as --json prints them")
+    parser.add_argument("--mkl-avx512", action="store_true",
+                        help="let PyTorch's MKL use AVX-512 on processors that are not Intel's, against its own choice")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
