@@ -131,6 +131,8 @@ class StepRunner {
                         synchronize(device_);
                         ends_.push_back(watch_.seconds());
                       }}) {}
+  StepRunner(const StepRunner&) = delete;  // its steps call it
+  StepRunner& operator=(const StepRunner&) = delete;
 
   double whole(const train::Batch& batch, int64_t step) {
     const train::Stopwatch watch;

@@ -283,6 +283,7 @@ void RowResizer::make_groups() {
     groups_.push_back({windows[0].first, quads, operands_.size()});
     if (append_group(windows, horizontal_.weights, quads, operands_)) continue;
     groups_.clear();
+    operands_ = {};
     return;
   }
 }

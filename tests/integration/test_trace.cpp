@@ -42,20 +42,6 @@ TEST_F(TrainingTrace, HoldsTheSecondToFifthStep) {
   EXPECT_EQ(threads().count("main"), 1u);
 }
 
-TEST_F(TrainingTrace, ShowsWhatLoadersDoOnTheirThreads) {
-  // More batches than the loader may prepare before the trace begins. Where other programs keep the cores busy, it may
-  // still be ahead by so much that it does nothing in the traced steps.
-  std::map<std::string, int> work;
-  for (int attempt = 0; attempt < 20 && work.count("decode") == 0; ++attempt) {
-    std::filesystem::remove_all(out_);
-    const Finished f = run(data_.finetuning(out_, {"--steps", "12", "--batch", "2", "--trace", path_}));
-    ASSERT_EQ(f.status, 0) << f.err;
-    work = names("data");
-  }
-  for (const char* name : {"batch", "decode", "pixels", "tokens"}) EXPECT_GT(work.at(name), 0) << name;
-  EXPECT_EQ(threads().count("loader 0"), 1u);
-}
-
 TEST_F(TrainingTrace, ShowsBatchesMadeByTheComputeThreads) {
   const Finished f = run(data_.finetuning(
       out_, {"--steps", "8", "--batch", "2", "--workers", "auto", "--threads", "2", "--trace", path_}));

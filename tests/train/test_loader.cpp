@@ -12,6 +12,7 @@
 #include <set>
 
 #include "duet/core/parallel.h"
+#include "duet/core/trace.h"
 #include "duet/tests/train/tiny_data.h"
 
 namespace duet::train {
@@ -92,6 +93,18 @@ TEST_F(LoaderTest, ComputeThreadsMakeTheSameBatches) {
     expect_same(take(several, 14), expected, text(count, " threads"));
   }
   set_threads(before);
+}
+
+// With one batch ready ahead, at most two are begun before the trace.
+TEST_F(LoaderTest, ATraceShowsWhatWorkersDoOnTheirThreads) {
+  Loader loader(source(), {.batch = 2, .workers = 1, .prefetch = 1});
+  start_trace(Device{});
+  take(loader, 5);
+  const Trace trace = stop_trace();
+  std::set<std::string> work;
+  for (const TraceEvent& event : trace.events)
+    if (trace.threads[static_cast<size_t>(event.thread)] == "loader 0") work.insert(event.name);
+  EXPECT_EQ(work, (std::set<std::string>{"batch", "decode", "pixels", "tokens"}));
 }
 
 // Loading must not take a core from a thread that computes a step.
