@@ -26,6 +26,10 @@ void gemm(CudaContext, int64_t m, int64_t n, int64_t k, Wide<T> alpha, Matrix<co
 void gemm_add_bias(CpuContext, int64_t m, int64_t n, int64_t k, Matrix<const bf16> a, Matrix<const bf16> b,
                    const float* bias, Matrix<bf16> c);
 
+// c = a b, and + bias where that needs no pass over c of its own. Returns whether nothing is left to add.
+bool gemm_with_bias(CpuContext, int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix<const float> b,
+                    const float* bias, Matrix<float> c);
+
 // c[i] = op(a[i]) op(b[i]) for `batch` matrices stored one after the other.
 template <class T>
 void gemm_batched(CpuContext, int64_t batch, int64_t m, int64_t n, int64_t k, const T* a, bool transpose_a, const T* b,

@@ -3,7 +3,10 @@
 #include <oneapi/dnnl/dnnl.h>
 #include <Eigen/Core>
 
+#include "duet/core/cpu.h"
 #include "duet/core/parallel.h"
+#include "duet/core/tensor.h"
+#include "duet/ops/packed_gemm.h"
 
 namespace duet::ops {
 namespace {
@@ -15,6 +18,52 @@ void scale_rows(int64_t m, int64_t n, T beta, Matrix<T> c) {
     for (int64_t j = 0; j < n; ++j) c.data[i * c.stride + j] = beta == 0 ? T(0) : beta * c.data[i * c.stride + j];
 }
 
+// The kernels of packed products where they are faster than oneDNN's, or null. Those read an operand as it lies unless
+// it has to be transposed, and are slow where its rows fall into the same places of the cache.
+const detail::PackedGemm* packed_gemm_for(int64_t m, int64_t n, int64_t k, Matrix<const float> a,
+                                          Matrix<const float> b) {
+#ifdef DUET_X86_KERNELS
+  static const bool available = cpu_instructions() == CpuInstructions::avx512;
+  constexpr int64_t least_rows = 256, least_columns = 128, least_work = 10'000'000, aliasing = 4096 / sizeof(float);
+  if (!available || m < least_rows || n < least_columns || m * n * k < least_work) return nullptr;
+  if (b.transposed || b.stride % aliasing == 0 || (a.transposed && a.stride % aliasing == 0))
+    return &detail::avx512_packed_gemm;
+#endif
+  return nullptr;
+}
+
+// c = a b + bias or c += a b. Threads have rectangles of c of a shape that has them pack the least.
+void packed_gemm(const detail::PackedGemm& packed, int64_t m, int64_t n, int64_t k, Matrix<const float> a,
+                 Matrix<const float> b, const float* bias, bool adds, Matrix<float> c) {
+  constexpr int64_t vector = 16;
+  const int64_t parts = threads(), groups = (n + vector - 1) / vector;
+  int64_t down = 1;
+  for (int64_t d = 2; d <= parts; ++d)
+    if (parts % d == 0 && m / d + n / (parts / d) < m / down + n / (parts / down)) down = d;
+  const int64_t across = parts / down;
+  const auto first_row = [&](int64_t i) { return m * i / down; };
+  const auto first_column = [&](int64_t i) { return std::min(n, groups * i / across * vector); };
+  // Taken by the calling thread, so that a step takes the same memory however its threads are scheduled.
+  int64_t most = 0;
+  for (int64_t i = 0; i < down; ++i)
+    for (int64_t j = 0; j < across; ++j) {
+      const int64_t rows = first_row(i + 1) - first_row(i), columns = first_column(j + 1) - first_column(j);
+      if (rows > 0 && columns > 0) most = std::max(most, packed.scratch(rows, columns, k));
+    }
+  const Tensor scratch = Tensor::empty({parts, most}, DType::f32);
+  parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t i = part / across, j = part % across, row = first_row(i), column = first_column(j);
+      const int64_t rows = first_row(i + 1) - row, columns = first_column(j + 1) - column;
+      if (rows == 0 || columns == 0) continue;
+      packed.run(rows, columns, k, {a.data + row * (a.transposed ? 1 : a.stride), a.stride, a.transposed},
+                 {b.data + column * (b.transposed ? b.stride : 1), b.stride, b.transposed},
+                 bias == nullptr ? nullptr : bias + column, adds, {c.data + row * c.stride + column, c.stride},
+                 scratch.data<float>() + part * most);
+    }
+  });
+}
+
 }  // namespace
 
 template <>
@@ -22,6 +71,8 @@ void gemm<float>(CpuContext, int64_t m, int64_t n, int64_t k, float alpha, Matri
                  float beta, Matrix<float> c) {
   if (m == 0 || n == 0) return;
   if (k == 0) return scale_rows(m, n, beta, c);
+  if (const auto* packed = packed_gemm_for(m, n, k, a, b); packed && alpha == 1 && (beta == 0 || beta == 1))
+    return packed_gemm(*packed, m, n, k, a, b, nullptr, beta == 1, c);
   // oneDNN's own division of the work among threads packs operands together behind barriers and loses up to 20 % for
   // long k. Here each thread has a product of its own, over some of the columns where b has to be transposed on the
   // way, which costs the most, unless they are too few for oneDNN's blocks; and else over some of the rows.
@@ -41,6 +92,17 @@ void gemm<float>(CpuContext, int64_t m, int64_t n, int64_t k, float alpha, Matri
     parallel_for(m, std::max<int64_t>(48, least_work / (n * k)), [&](int64_t begin, int64_t end) {
       part(end - begin, n, a.data + begin * (a.transposed ? 1 : a.stride), b.data, c.data + begin * c.stride);
     });
+}
+
+bool gemm_with_bias(CpuContext context, int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix<const float> b,
+                    const float* bias, Matrix<float> c) {
+  const auto* packed = packed_gemm_for(m, n, k, a, b);
+  if (packed == nullptr) {
+    gemm<float>(context, m, n, k, 1, a, b, 0, c);
+    return bias == nullptr;
+  }
+  packed_gemm(*packed, m, n, k, a, b, bias, false, c);
+  return true;
 }
 
 template <>

@@ -52,6 +52,8 @@ void linear_forward(CpuContext context, int64_t m, int64_t in, int64_t out, cons
   if constexpr (std::is_same_v<T, bf16>) {
     gemm_add_bias(context, m, out, in, {x, in}, {w, in, true}, bias, {product, out});
     bias = nullptr;
+  } else if constexpr (std::is_same_v<T, float>) {
+    if (gemm_with_bias(context, m, out, in, {x, in}, {w, in, true}, bias, {product, out})) bias = nullptr;
   } else {
     gemm<T>(context, m, out, in, 1, {x, in}, {w, in, true}, 0, {product, out});
   }

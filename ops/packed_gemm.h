@@ -1,0 +1,22 @@
+#pragma once
+
+#include "duet/ops/gemm.h"
+
+// Large float products in AVX-512, after Goto & van de Geijn, "Anatomy of High-Performance Matrix Multiplication"
+// (2008): operands are copied into panels that a kernel of 14 by 32 elements reads one after the other. The right
+// operand's panels for the next columns, and the left one's for the next rows, are copied between two tiles of the
+// product, what they are made of having been fetched while the tile before was computed, so that a thread never waits
+// for memory.
+namespace duet::ops::detail {
+
+struct PackedGemm {
+  // Floats of scratch memory, aligned to 64 bytes, that a product takes.
+  int64_t (*scratch)(int64_t m, int64_t n, int64_t k);
+  // c (m, n) = a (m, k) b (k, n) + bias, or with `adds` c += it, on the calling thread. bias, n elements, may be null.
+  // Sizes above zero; c must not overlap a or b and unless `adds` may hold anything.
+  void (*run)(int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix<const float> b, const float* bias,
+              bool adds, Matrix<float> c, float* scratch);
+};
+extern const PackedGemm avx512_packed_gemm;
+
+}  // namespace duet::ops::detail

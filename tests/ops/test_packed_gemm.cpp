@@ -1,0 +1,134 @@
+#include "duet/ops/packed_gemm.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "duet/core/cpu.h"
+#include "duet/core/parallel.h"
+#include "duet/tests/ops/op_cases.h"
+
+namespace duet::ops {
+namespace {
+
+struct Sizes {
+  int64_t m, n, k;
+};
+
+class PackedGemm : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!cpu_has(CpuInstructions::avx512)) GTEST_SKIP() << "this processor has no AVX-512";
+  }
+
+  // Numbers of which sums of thousands are exact in float, so that results can be compared to the bit.
+  static Tensor numbers(int64_t rows, int64_t columns, Random& random) {
+    Tensor x = Tensor::empty({rows, columns}, DType::f32);
+    for (int64_t i = 0; i < x.numel(); ++i) x.data<float>()[i] = static_cast<float>(random.below(9)) - 4;
+    return x;
+  }
+
+  // Rows with gaps between them; what is not to be read, and what c holds where it is overwritten, is NaN.
+  static void expect_product(Sizes s, bool ta, bool tb, bool adds, bool with_bias) {
+    constexpr int64_t gap = 3;
+    constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+    Random random(RandomKey{7, static_cast<uint64_t>(s.m * 31 + s.n * 7 + s.k)});
+    const auto spaced = [&](const Tensor& x) {
+      Tensor y = Tensor::full({x.dim(0), x.dim(1) + gap}, DType::f32, nan);
+      for (int64_t i = 0; i < x.dim(0); ++i)
+        std::copy_n(x.data<float>() + i * x.dim(1), x.dim(1), y.data<float>() + i * y.dim(1));
+      return y;
+    };
+    const Tensor a = numbers(ta ? s.k : s.m, ta ? s.m : s.k, random),
+                 b = numbers(tb ? s.n : s.k, tb ? s.k : s.n, random);
+    const Tensor before = numbers(s.m, s.n, random), bias = numbers(1, s.n, random);
+    const Tensor left = spaced(a), right = spaced(b);
+    const Tensor c = adds ? spaced(before) : Tensor::full({s.m, s.n + gap}, DType::f32, nan);
+    const auto& packed = detail::avx512_packed_gemm;
+    // Nothing may depend on what the memory held, or be written behind its end.
+    const int64_t size = packed.scratch(s.m, s.n, s.k);
+    constexpr int64_t guard = 64;
+    const Tensor scratch = Tensor::full({size + guard}, DType::f32, nan);
+    packed.run(s.m, s.n, s.k, {left.data<float>(), left.dim(1), ta}, {right.data<float>(), right.dim(1), tb},
+               with_bias ? bias.data<float>() : nullptr, adds, {c.data<float>(), c.dim(1)}, scratch.data<float>());
+    for (int64_t i = 0; i < guard; ++i) ASSERT_TRUE(std::isnan(scratch.at(size + i)));
+    // In double, which test_gemm compares with sums of its own.
+    const Tensor wide_a = a.to(DType::f64), wide_b = b.to(DType::f64);
+    const Tensor sums = adds ? before.to(DType::f64) : Tensor::zeros({s.m, s.n}, DType::f64);
+    gemm<double>(CpuContext{}, s.m, s.n, s.k, 1, {wide_a.data<double>(), a.dim(1), ta},
+                 {wide_b.data<double>(), b.dim(1), tb}, 1, {sums.data<double>(), s.n});
+    for (int64_t i = 0; i < s.m; ++i)
+      for (int64_t j = 0; j < s.n + gap; ++j) {
+        const double got = c.at(i * c.dim(1) + j);
+        if (j >= s.n) {
+          ASSERT_TRUE(std::isnan(got)) << "written behind row " << i;
+          continue;
+        }
+        const double want = sums.at(i * s.n + j) + (with_bias ? bias.at(j) : 0);
+        ASSERT_EQ(got, want) << s.m << ' ' << s.n << ' ' << s.k << ' ' << ta << tb << adds << with_bias << " at " << i
+                             << ", " << j;
+      }
+  }
+  static void expect_all_forms(Sizes s) {
+    for (const bool ta : {false, true})
+      for (const bool tb : {false, true})
+        for (const bool adds : {false, true})
+          for (const bool bias : {false, true}) expect_product(s, ta, tb, adds, bias);
+  }
+};
+
+TEST_F(PackedGemm, EveryNumberOfRows) {
+  for (int64_t m = 1; m <= 29; ++m) expect_all_forms({m, 33, 20});
+}
+
+TEST_F(PackedGemm, EveryNumberOfColumns) {
+  for (int64_t n = 1; n <= 66; ++n) expect_all_forms({15, n, 20});
+}
+
+TEST_F(PackedGemm, EveryNumberOfTerms) {
+  for (int64_t k = 1; k <= 70; ++k) expect_all_forms({17, 35, k});
+}
+
+// Few and many columns beside what is held in panels at a time, one and several pieces, which differ in length, and
+// more rows than a group of panels has.
+TEST_F(PackedGemm, BlocksAndPieces) {
+  for (const int64_t k : {1024, 1025, 1667, 2499})
+    for (const int64_t n : {40, 131, 300}) expect_all_forms({61, n, k});
+  expect_all_forms({130, 450, 512});
+  expect_all_forms({3, 260, 1700});
+}
+
+// Each element adds up its terms in one order, wherever its rows and columns are cut.
+TEST_F(PackedGemm, BitsDoNotDependOnTheNumberOfThreads) {
+  constexpr int64_t m = 301, n = 333, k = 1203;
+  Random random(RandomKey{3, 4});
+  const Tensor a = random_normal({m, k}, random).to(DType::f32), b = random_normal({n, k}, random).to(DType::f32);
+  const Tensor bias = random_normal({n}, random).to(DType::f32);
+  const auto product = [&](int count) {
+    set_threads(count);
+    const Tensor c = Tensor::empty({m, n}, DType::f32);
+    EXPECT_TRUE(gemm_with_bias(CpuContext{}, m, n, k, {a.data<float>(), k}, {b.data<float>(), k, true},
+                               bias.data<float>(), {c.data<float>(), n}));
+    return c;
+  };
+  const int before = threads();
+  const Tensor one = product(1);
+  for (const int count : {2, 3, 6}) {
+    const Tensor many = product(count);
+    for (int64_t i = 0; i < m * n; ++i) ASSERT_EQ(one.at(i), many.at(i)) << count << " threads, element " << i;
+  }
+  set_threads(before);
+  for (int64_t i = 0; i < m; i += 50)
+    for (int64_t j = 0; j < n; ++j) {
+      double want = bias.at(j);
+      for (int64_t l = 0; l < k; ++l) want += a.at(i * k + l) * b.at(j * k + l);
+      // Partial sums reach about 35, so that each addition is off by up to 2e-6; five times what 1,203 of them add up
+      // to.
+      ASSERT_NEAR(one.at(i * n + j), want, 2e-4) << i << ", " << j;
+    }
+}
+
+}  // namespace
+}  // namespace duet::ops
