@@ -28,14 +28,6 @@ int thread_count = [] {
 }();
 thread_local bool inside = false;  // a loop's body runs on this thread
 
-inline void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#else
-  std::this_thread::yield();
-#endif
-}
-
 // Returns when value is no longer `old`: looks for a while, then sleeps.
 template <class T>
 void await_change(const std::atomic<T>& value, T old) {
@@ -44,7 +36,7 @@ void await_change(const std::atomic<T>& value, T old) {
   do {
     for (int i = 0; i < 64; ++i) {
       if (value.load(std::memory_order_acquire) != old) return;
-      pause();
+      cpu_pause();
     }
   } while (std::chrono::steady_clock::now() - start < patience);
   value.wait(old, std::memory_order_acquire);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <thread>
 
 namespace duet {
 
@@ -9,6 +10,15 @@ namespace duet {
 // or OMP_NUM_THREADS. Not to be changed while a loop runs.
 void set_threads(int count);
 int threads();
+
+// Between two looks at what another thread will change.
+inline void cpu_pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
 
 namespace detail {
 void run_chunks(int64_t chunks, void (*body)(void*, int64_t), void* state);

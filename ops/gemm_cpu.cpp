@@ -2,6 +2,9 @@
 
 #include <oneapi/dnnl/dnnl.h>
 #include <Eigen/Core>
+#include <atomic>
+#include <chrono>
+#include <deque>
 
 #include "duet/core/cpu.h"
 #include "duet/core/parallel.h"
@@ -32,6 +35,75 @@ const detail::PackedGemm* packed_gemm_for(int64_t m, int64_t n, int64_t k, Matri
   return nullptr;
 }
 
+// The rows of one thread's part. It takes panels from the front, others from the back.
+class SharedRows final : public detail::RowSharing {
+ public:
+  void start() { running_.store(true, std::memory_order_release); }
+  void finish() { running_.store(false, std::memory_order_release); }
+  bool running() const { return running_.load(std::memory_order_acquire); }
+
+  void open(const detail::PackedBlock& block, int64_t panels) override {
+    range_.store(range(0, panels), std::memory_order_relaxed);
+    block_.store(&block);
+  }
+  int64_t take() override { return take_from(true); }
+  // Whoever has come before sees the block, and is waited for; whoever comes later sees none.
+  void close() override {
+    block_.store(nullptr);
+    while (helpers_.load() > 0) cpu_pause();
+  }
+  // Computes rows of this part on another thread; false when there were none.
+  bool help(const detail::PackedGemm& packed) {
+    bool helped = false;
+    helpers_.fetch_add(1);
+    if (const detail::PackedBlock* block = block_.load())
+      for (int64_t p; (p = take_from(false)) >= 0; helped = true) packed.rows(*block, p);
+    helpers_.fetch_sub(1);
+    return helped;
+  }
+
+ private:
+  static uint64_t range(int64_t begin, int64_t end) {
+    return static_cast<uint64_t>(begin) << 32 | static_cast<uint64_t>(end);
+  }
+  int64_t take_from(bool front) {
+    uint64_t now = range_.load(std::memory_order_relaxed);
+    for (;;) {
+      const auto begin = static_cast<int64_t>(now >> 32), end = static_cast<int64_t>(now & 0xFFFFFFFF);
+      if (begin >= end) return -1;
+      if (range_.compare_exchange_weak(now, front ? range(begin + 1, end) : range(begin, end - 1),
+                                       std::memory_order_relaxed))
+        return front ? begin : end - 1;
+    }
+  }
+
+  std::atomic<bool> running_{false};
+  std::atomic<uint64_t> range_{0};  // panels that nobody has taken: the first and the one behind the last
+  std::atomic<const detail::PackedBlock*> block_{nullptr};
+  std::atomic<int> helpers_{0};
+};
+
+// Until the other parts are done too, or have nothing to be taken for so long that waiting for them is left to others.
+void help_others(const detail::PackedGemm& packed, std::deque<SharedRows>& parts) {
+  constexpr auto patience = std::chrono::microseconds(100);
+  auto last = std::chrono::steady_clock::now();
+  for (;;) {
+    bool running = false, helped = false;
+    for (SharedRows& part : parts)
+      if (part.running()) {
+        running = true;
+        helped |= part.help(packed);
+      }
+    if (!running) return;
+    if (helped)
+      last = std::chrono::steady_clock::now();
+    else if (std::chrono::steady_clock::now() - last > patience)
+      return;
+    else
+      cpu_pause();
+  }
+}
+
 // c = a b + bias or c += a b. Threads have rectangles of c of a shape that has them pack the least.
 void packed_gemm(const detail::PackedGemm& packed, int64_t m, int64_t n, int64_t k, Matrix<const float> a,
                  Matrix<const float> b, const float* bias, bool adds, Matrix<float> c) {
@@ -51,16 +123,21 @@ void packed_gemm(const detail::PackedGemm& packed, int64_t m, int64_t n, int64_t
       if (rows > 0 && columns > 0) most = std::max(most, packed.scratch(rows, columns, k));
     }
   const Tensor scratch = Tensor::empty({parts, most}, DType::f32);
+  std::deque<SharedRows> sharing(static_cast<size_t>(parts));
   parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t part = begin; part < end; ++part) {
       const int64_t i = part / across, j = part % across, row = first_row(i), column = first_column(j);
       const int64_t rows = first_row(i + 1) - row, columns = first_column(j + 1) - column;
       if (rows == 0 || columns == 0) continue;
+      SharedRows& rows_of = sharing[static_cast<size_t>(part)];
+      rows_of.start();
       packed.run(rows, columns, k, {a.data + row * (a.transposed ? 1 : a.stride), a.stride, a.transposed},
                  {b.data + column * (b.transposed ? b.stride : 1), b.stride, b.transposed},
                  bias == nullptr ? nullptr : bias + column, adds, {c.data + row * c.stride + column, c.stride},
-                 scratch.data<float>() + part * most);
+                 scratch.data<float>() + part * most, rows_of);
+      rows_of.finish();
     }
+    help_others(packed, sharing);
   });
 }
 

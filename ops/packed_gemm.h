@@ -9,13 +9,31 @@
 // for memory.
 namespace duet::ops::detail {
 
+// Some columns of a product, ready to be computed by any thread, 14 rows at a time.
+struct PackedBlock;
+
+// Hands out the rows of blocks to the thread whose part of the product they are and to threads that are done with
+// theirs: cores are seldom equally free, and the slowest would keep all others waiting.
+class RowSharing {
+ public:
+  virtual void open(const PackedBlock& block, int64_t panels) = 0;  // panels of 14 rows, the last one maybe of fewer
+  virtual int64_t take() = 0;                                       // the next panel, or -1 when none is left
+  virtual void close() = 0;                                         // returns when nobody works on the block any more
+
+ protected:
+  ~RowSharing() = default;
+};
+
 struct PackedGemm {
   // Floats of scratch memory, aligned to 64 bytes, that a product takes.
   int64_t (*scratch)(int64_t m, int64_t n, int64_t k);
-  // c (m, n) = a (m, k) b (k, n) + bias, or with `adds` c += it, on the calling thread. bias, n elements, may be null.
-  // Sizes above zero; c must not overlap a or b and unless `adds` may hold anything.
+  // c (m, n) = a (m, k) b (k, n) + bias, or with `adds` c += it, on the calling thread and those it shares rows with,
+  // each element in the same order of terms. bias, n elements, may be null. Sizes above zero; c must not overlap a or b
+  // and unless `adds` may hold anything.
   void (*run)(int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix<const float> b, const float* bias,
-              bool adds, Matrix<float> c, float* scratch);
+              bool adds, Matrix<float> c, float* scratch, RowSharing& sharing);
+  // Computes a panel of rows that `take` has handed out.
+  void (*rows)(const PackedBlock& block, int64_t panel);
 };
 extern const PackedGemm avx512_packed_gemm;
 

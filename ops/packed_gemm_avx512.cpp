@@ -357,72 +357,163 @@ void fetch(const Streams& streams) {
     }
 }
 
+// Copies what comes next between a product's tiles.
+class Packing {
+ public:
+  Packing(const Plan& plan, const Memory& memory, Matrix<const float> a, Matrix<const float> b, int64_t n)
+      : plan_(plan), memory_(memory), a_(a), b_(b), n_(n) {}
+
+  // All of the first columns, and the first rows. Nothing computes yet: only here the thread waits for what it copies.
+  void begin() {
+    constexpr int64_t distance = 4;
+    next_columns(0, 0, 0);
+    while (right_.left() > 0) {
+      Streams ahead;
+      if (right_.left() > distance) ahead.add(right_.ahead(distance));
+      fetch(ahead);
+      right_.step();
+    }
+  }
+  // Before the first tile of a piece.
+  void begin_piece(int64_t piece) {
+    if (left_piece_ != piece) next_rows(piece);
+    while (left_.left_of_first() > 0) left_.step();
+  }
+  // Before the first tile of columns [column, end): those of the block after it are copied meanwhile, in the end those
+  // of the next piece. Returns whether all rows of the piece are there.
+  bool begin_block(int64_t piece, int64_t column, int64_t end, int64_t block) {
+    if (end < n_)
+      next_columns(piece, end, block + 1);
+    else if (piece + 1 < plan_.pieces)
+      next_columns(piece + 1, 0, block + 1);
+    const int64_t across = parts_of(end - column, tile_columns);
+    right_steps_ = parts_of(right_.left(), plan_.panels * across);
+    left_steps_ = parts_of(left_.steps_per_group(), LeftPanels::panels_per_group(a_.transposed) * across);
+    piece_ = piece;
+    last_block_ = end == n_ && piece + 1 < plan_.pieces;
+    return left_.left() == 0;
+  }
+  void end_block() {
+    while (right_.left() > 0) right_.step();
+  }
+
+  // Around each tile: what it should fetch, and the copying itself.
+  void announce(Streams& ahead) {
+    if (last_block_ && left_piece_ == piece_ && left_.left() == 0) next_rows(piece_ + 1);
+    right_now_ = smaller(right_steps_, right_.left());
+    left_now_ = smaller(left_steps_, left_piece_ == piece_ ? left_.left() : left_.left_of_first());
+    for (int64_t i = 0; i < right_now_; ++i) ahead.add(right_.ahead(i));
+    for (int64_t i = 0; i < left_now_; ++i) left_.add_ahead(i, ahead);
+  }
+  void step() {
+    for (int64_t i = 0; i < right_now_; ++i) right_.step();
+    for (int64_t i = 0; i < left_now_; ++i) left_.step();
+  }
+
+ private:
+  void next_columns(int64_t piece, int64_t column, int64_t block) {
+    right_ = {plan_.piece(b_, piece), column, smaller(column + plan_.columns, n_), memory_.right(block)};
+  }
+  void next_rows(int64_t piece) {
+    left_piece_ = piece;
+    left_ = {plan_.piece(a_, piece), plan_.m, plan_.panel_size, memory_.first_left(piece), memory_.other_left()};
+  }
+
+  const Plan& plan_;
+  const Memory& memory_;
+  Matrix<const float> a_, b_;
+  int64_t n_;
+  RightPanels right_;
+  LeftPanels left_;
+  int64_t left_piece_ = -1;  // whose rows left_ copies
+  int64_t piece_ = 0, right_steps_ = 0, left_steps_ = 0, right_now_ = 0, left_now_ = 0;
+  bool last_block_ = false;
+};
+
+struct NoPacking {
+  void announce(Streams&) {}
+  void step() {}
+};
+
+}  // namespace
+
+struct PackedBlock {
+  const Plan& plan;
+  const Memory& memory;
+  int64_t piece, terms, column, end;
+  const float* panels;  // of the right operand
+  const float* bias;
+  bool adds, complete;  // complete: all panels of the left operand are there
+  Matrix<float> c;
+};
+
+namespace {
+
+template <class Copies>
+void compute_rows(const PackedBlock& block, int64_t p, Copies& copies) {
+  const Plan& plan = block.plan;
+  const int64_t row = p * tile_rows, rows = smaller(tile_rows, plan.m - row);
+  const int64_t across = parts_of(block.end - block.column, tile_columns);
+  const float* const panel = block.memory.left(block.piece, p);
+  for (int64_t q = 0; q < across; ++q) {
+    const int64_t at = block.column + q * tile_columns;
+    float* const to = block.c.data + row * block.c.stride + at;
+    Streams ahead;
+    ahead.add(stream(to, to + lanes, block.c.stride));
+    copies.announce(ahead);
+    if (block.complete)
+      add_panel_ahead(block.memory.left(block.piece, p + 1 < plan.panels ? p + 1 : 0), plan.panel_size, q, across,
+                      ahead);
+    tiles[rows - 1](block.terms, panel, block.panels + q * tile_columns * block.terms,
+                    block.bias == nullptr ? nullptr : block.bias + at, block.adds, to, block.c.stride, block.end - at,
+                    ahead);
+    copies.step();
+  }
+}
+
+void rows(const PackedBlock& block, int64_t panel) {
+  NoPacking none;
+  compute_rows(block, panel, none);
+}
+
 void run(int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix<const float> b, const float* bias, bool adds,
-         Matrix<float> c, float* data) {
+         Matrix<float> c, float* data, RowSharing& sharing) {
   const Plan plan(m, n, k);
   const Memory memory(plan, a.transposed, data);
-  const auto left_of = [&](int64_t piece) {
-    return LeftPanels(plan.piece(a, piece), m, plan.panel_size, memory.first_left(piece), memory.other_left());
-  };
-  RightPanels right(plan.piece(b, 0), 0, smaller(plan.columns, n), memory.right(0));
-  LeftPanels left = left_of(0);
-  int64_t left_piece = 0;  // whose panels these are
-  // Nothing computes yet: only here the thread waits for what it copies.
-  constexpr int64_t distance = 4;
-  for (int64_t i = 0; right.left() > 0; ++i) {
-    if (right.left() > distance) {
-      Streams ahead;
-      ahead.add(right.ahead(distance));
-      fetch(ahead);
-    }
-    right.step();
-  }
-  int64_t block = 0;
+  Packing packing(plan, memory, a, b, n);
+  packing.begin();
+  int64_t count = 0;
   for (int64_t piece = 0; piece < plan.pieces; ++piece) {
-    if (left_piece != piece) left = left_of(left_piece = piece);
-    while (left.left_of_first() > 0) left.step();
-    const int64_t terms = plan.piece(a, piece).terms;
-    const bool accumulates = adds || piece > 0;
-    const float* const start = piece == 0 ? bias : nullptr;
-    for (int64_t column = 0; column < n; column += plan.columns, ++block) {
-      const int64_t end = smaller(column + plan.columns, n), across = parts_of(end - column, tile_columns);
-      const float* const panels = memory.right(block);
-      // The next columns, in the end those of the next piece.
-      if (end < n)
-        right = {plan.piece(b, piece), end, smaller(end + plan.columns, n), memory.right(block + 1)};
-      else if (piece + 1 < plan.pieces)
-        right = {plan.piece(b, piece + 1), 0, smaller(plan.columns, n), memory.right(block + 1)};
-      const bool complete = left.left() == 0, last_of_piece = end == n && piece + 1 < plan.pieces;
-      const int64_t right_steps = parts_of(right.left(), plan.panels * across);
-      const int64_t left_steps = parts_of(left.steps_per_group(), LeftPanels::panels_per_group(a.transposed) * across);
-      for (int64_t p = 0; p < plan.panels; ++p) {
-        const int64_t row = p * tile_rows, rows = smaller(tile_rows, m - row);
-        const float* const panel = memory.left(piece, p);
-        if (last_of_piece && left_piece == piece && left.left() == 0) left = left_of(left_piece = piece + 1);
-        for (int64_t q = 0; q < across; ++q) {
-          const int64_t at = column + q * tile_columns;
-          float* const to = c.data + row * c.stride + at;
-          Streams ahead;
-          ahead.add(stream(to, to + lanes, c.stride));
-          const int64_t right_now = smaller(right_steps, right.left());
-          const int64_t left_now = smaller(left_steps, left_piece == piece ? left.left() : left.left_of_first());
-          for (int64_t i = 0; i < right_now; ++i) ahead.add(right.ahead(i));
-          for (int64_t i = 0; i < left_now; ++i) left.add_ahead(i, ahead);
-          if (complete)
-            add_panel_ahead(memory.left(piece, p + 1 < plan.panels ? p + 1 : 0), plan.panel_size, q, across, ahead);
-          tiles[rows - 1](terms, panel, panels + q * tile_columns * terms, start ? start + at : nullptr, accumulates,
-                          to, c.stride, end - at, ahead);
-          for (int64_t i = 0; i < right_now; ++i) right.step();
-          for (int64_t i = 0; i < left_now; ++i) left.step();
-        }
+    packing.begin_piece(piece);
+    for (int64_t column = 0; column < n; column += plan.columns, ++count) {
+      const int64_t end = smaller(column + plan.columns, n);
+      const bool complete = packing.begin_block(piece, column, end, count);
+      const PackedBlock block{plan,
+                              memory,
+                              piece,
+                              plan.piece(a, piece).terms,
+                              column,
+                              end,
+                              memory.right(count),
+                              piece == 0 ? bias : nullptr,
+                              adds || piece > 0,
+                              complete,
+                              c};
+      if (!complete) {
+        for (int64_t p = 0; p < plan.panels; ++p) compute_rows(block, p, packing);
+      } else {
+        sharing.open(block, plan.panels);
+        for (int64_t p; (p = sharing.take()) >= 0;) compute_rows(block, p, packing);
+        sharing.close();
       }
+      packing.end_block();
     }
   }
 }
 
 }  // namespace
 
-const PackedGemm avx512_packed_gemm{scratch, run};
+const PackedGemm avx512_packed_gemm{scratch, run, rows};
 
 }  // namespace duet::ops::detail
 #endif

@@ -17,6 +17,22 @@ struct Sizes {
   int64_t m, n, k;
 };
 
+// Hands out rows to one thread.
+class OneThread final : public detail::RowSharing {
+ public:
+  void open(const detail::PackedBlock&, int64_t panels) override {
+    next_ = 0;
+    panels_ = panels;
+  }
+  int64_t take() override {
+    return next_ < panels_ ? next_++ : -1;
+  }
+  void close() override {}
+
+ private:
+  int64_t next_ = 0, panels_ = 0;
+};
+
 class PackedGemm : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -51,8 +67,9 @@ class PackedGemm : public ::testing::Test {
     const int64_t size = packed.scratch(s.m, s.n, s.k);
     constexpr int64_t guard = 64;
     const Tensor scratch = Tensor::full({size + guard}, DType::f32, nan);
+    OneThread alone;
     packed.run(s.m, s.n, s.k, {left.data<float>(), left.dim(1), ta}, {right.data<float>(), right.dim(1), tb},
-               with_bias ? bias.data<float>() : nullptr, adds, {c.data<float>(), c.dim(1)}, scratch.data<float>());
+               with_bias ? bias.data<float>() : nullptr, adds, {c.data<float>(), c.dim(1)}, scratch.data<float>(), alone);
     for (int64_t i = 0; i < guard; ++i) ASSERT_TRUE(std::isnan(scratch.at(size + i)));
     // In double, which test_gemm compares with sums of its own.
     const Tensor wide_a = a.to(DType::f64), wide_b = b.to(DType::f64);
