@@ -44,7 +44,7 @@ void await_change(const std::atomic<T>& value, T old) {
 
 class Pool {
  public:
-  explicit Pool(int count) {
+  explicit Pool(int count) : shares_(count) {
     for (int i = 1; i < count; ++i) threads_.emplace_back([this, i] { work(i); });
   }
   ~Pool() {
@@ -56,7 +56,7 @@ class Pool {
 
   // One loop at a time. The calling thread takes part.
   void run(int64_t chunks, void (*body)(void*, int64_t), void* state, std::exception_ptr* thrown) {
-    chunks_ = chunks;
+    shares_.deal(chunks);
     body_ = body;
     state_ = state;
     thrown_ = thrown;
@@ -71,7 +71,7 @@ class Pool {
  private:
   void run_share(int index) {
     inside = true;
-    for (int64_t i = index; i < chunks_; i += static_cast<int64_t>(threads_.size()) + 1) {
+    for (int64_t i; (i = shares_.take(index)) >= 0;) {
       try {
         body_(state_, i);
       } catch (...) {
@@ -95,7 +95,7 @@ class Pool {
   }
 
   std::vector<std::thread> threads_;
-  int64_t chunks_ = 0;
+  WorkShares shares_;
   void (*body_)(void*, int64_t) = nullptr;
   void* state_ = nullptr;
   std::exception_ptr* thrown_ = nullptr;
@@ -126,6 +126,36 @@ Pool& current_pool() {
 }
 
 }  // namespace
+
+namespace {
+uint64_t packed_range(int64_t begin, int64_t end) {
+  return static_cast<uint64_t>(begin) << 32 | static_cast<uint64_t>(end);
+}
+}  // namespace
+
+void WorkShares::deal(int64_t n) {
+  const auto count = static_cast<int64_t>(shares_.size());
+  for (int64_t i = 0; i < count; ++i)
+    shares_[static_cast<size_t>(i)].range.store(packed_range(n * i / count, n * (i + 1) / count),
+                                                std::memory_order_relaxed);
+}
+
+int64_t WorkShares::take(int thread) {
+  const size_t count = shares_.size();
+  for (size_t other = 0; other < count; ++other) {
+    const size_t share = (static_cast<size_t>(thread) + other) % count;
+    const bool own = share == static_cast<size_t>(thread);
+    std::atomic<uint64_t>& range = shares_[share].range;
+    for (uint64_t left = range.load(std::memory_order_relaxed);;) {
+      const auto begin = static_cast<int64_t>(left >> 32), end = static_cast<int64_t>(left & 0xFFFFFFFF);
+      if (begin >= end) break;
+      if (range.compare_exchange_weak(left, own ? packed_range(begin + 1, end) : packed_range(begin, end - 1),
+                                      std::memory_order_relaxed))
+        return own ? begin : end - 1;
+    }
+  }
+  return -1;
+}
 
 void set_threads(int count) {
   check(count >= 1 && count <= 1024, "threads", "--threads must be between 1 and 1024, got ", count);

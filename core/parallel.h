@@ -1,8 +1,10 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <thread>
+#include <vector>
 
 namespace duet {
 
@@ -20,17 +22,39 @@ inline void cpu_pause() {
 #endif
 }
 
+// [0, n) dealt out to threads: each takes from the front of a share of its own, so that it meets the same data in one
+// loop after the other, and when that is empty from the back of the others'. n below 2^32.
+class WorkShares {
+ public:
+  explicit WorkShares(int count) : shares_(static_cast<size_t>(count)) {}
+
+  // Not while anybody takes.
+  void deal(int64_t n);
+  // The next number for this thread, or -1 when none is left. One without a share, a number not below `count`, takes
+  // from the back of all.
+  int64_t take(int thread);
+
+ private:
+  struct alignas(64) Share {
+    std::atomic<uint64_t> range{0};  // the first number that is left, and the one behind the last
+  };
+  std::vector<Share> shares_;
+};
+
 namespace detail {
 void run_chunks(int64_t chunks, void (*body)(void*, int64_t), void* state);
 }
 
-// Calls f(begin, end) over a fixed partition of [0, n) into at most threads() chunks of at least `grain` items. The
-// partition depends on n, grain and the thread count only, so results repeat bit for bit. When f throws, the other
-// chunks still run and the exception of the first chunk (in order) comes out. Inside f, threads() is 1.
+// Calls f(begin, end) over a fixed partition of [0, n) into at most `per_thread` times threads() chunks of at least
+// `grain` items. The partition depends on n, grain and the thread count only, so results repeat bit for bit. Several
+// chunks per thread, since cores are seldom equally free, and the slowest thread keeps all others waiting; one where
+// dividing the work makes more of it. When f throws, the other chunks still run and the exception of the first chunk
+// (in order) comes out. Inside f, threads() is 1.
 template <class F>
-void parallel_for(int64_t n, int64_t grain, F&& f) {
+void parallel_for(int64_t n, int64_t grain, F&& f, int64_t per_thread = 4) {
   if (n <= 0) return;
-  const int64_t chunks = std::clamp<int64_t>(n / std::max<int64_t>(grain, 1), 1, threads());
+  const int64_t most = threads() == 1 ? 1 : threads() * per_thread;
+  const int64_t chunks = std::clamp<int64_t>(n / std::max<int64_t>(grain, 1), 1, most);
   if (chunks == 1) return f(int64_t{0}, n);
   struct State {
     F* f;

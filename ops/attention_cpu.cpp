@@ -66,31 +66,20 @@ struct Head {
   }
 };
 
-// Calls f(begin, end, memory) in parallel for ranges of (sample, head) pairs that have about as many rows each. This
-// thread makes all parts' memory: whether they then run side by side or in turn, a step takes the same.
+// Calls f(index, memory) in parallel for all (sample, head) pairs. This thread makes all threads' memory: whether they
+// then run side by side or in turn, a step takes the same.
 template <class Memory, class F>
 void for_heads(const AttentionShape& s, F&& f) {
-  const auto first_at = [&](int64_t place) {
-    const auto before = [&](int64_t index) {
-      const int64_t row = s.row(index / s.heads);
-      return row * s.heads + index % s.heads * (s.row(index / s.heads + 1) - row) < place;
-    };
-    int64_t low = 0, high = s.batch * s.heads;
-    while (low < high)
-      if (const int64_t middle = (low + high) / 2; before(middle))
-        low = middle + 1;
-      else
-        high = middle;
-    return low;
-  };
-  const int64_t places = s.row(s.batch) * s.heads;
+  const int64_t heads = s.batch * s.heads, places = s.row(s.batch) * s.heads;
   if (places == 0) return;
-  const int64_t parts = std::clamp<int64_t>(places / s.tokens, 1, threads());
+  const auto parts = static_cast<int>(std::clamp<int64_t>(places / s.tokens, 1, threads()));
   std::deque<Memory> memory;
-  for (int64_t part = 0; part < parts; ++part) memory.emplace_back(s.tokens, s.head_size);
-  parallel_for(parts, 1, [&](int64_t first, int64_t last) {
-    for (int64_t part = first; part < last; ++part)
-      f(first_at(places * part / parts), first_at(places * (part + 1) / parts), memory[static_cast<size_t>(part)]);
+  for (int part = 0; part < parts; ++part) memory.emplace_back(s.tokens, s.head_size);
+  WorkShares shares(parts);
+  shares.deal(heads);
+  parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
+    for (auto part = static_cast<int>(begin); part < end; ++part)
+      for (int64_t index; (index = shares.take(part)) >= 0;) f(index, memory[static_cast<size_t>(part)]);
   });
 }
 
@@ -251,49 +240,47 @@ void attention_forward(CpuContext, AttentionShape s, const T* qkv, const uint8_t
   using W = Wide<T>;
   const int64_t d = s.head_size, width = s.heads * d, stride = 3 * width;
   const VectorMath<W>& math = vector_math<W>();
-  for_heads<ForwardMemory<T>>(s, [&](int64_t begin, int64_t end, ForwardMemory<T>& memory) {
+  for_heads<ForwardMemory<T>>(s, [&](int64_t bh, ForwardMemory<T>& memory) {
     auto& [tiling, scores, sums, tops, totals, left, keys, values] = memory;
-    for (int64_t bh = begin; bh < end; ++bh) {
-      const Head<T> head(s, bh, key_mask, dropout, random);
-      const int64_t n = head.tokens;
-      const T* q = qkv + head.row * stride + bh % s.heads * d;
-      T* out = y + head.row * width + bh % s.heads * d;
-      const int64_t next_bh = std::min(bh + 1, end - 1);
-      const T* next = qkv + s.row(next_bh / s.heads) * stride + next_bh % s.heads * d;
+    const Head<T> head(s, bh, key_mask, dropout, random);
+    const int64_t n = head.tokens;
+    const T* q = qkv + head.row * stride + bh % s.heads * d;
+    T* out = y + head.row * width + bh % s.heads * d;
+    const int64_t next_bh = std::min(bh + 1, s.batch * s.heads - 1);
+    const T* next = qkv + s.row(next_bh / s.heads) * stride + next_bh % s.heads * d;
+    for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
+      const int64_t cols = std::min(tiling.keys, head.keys - j0);
+      keys.set(q + width + j0 * stride, stride, j0, cols);
+      values.set(q + 2 * width + j0 * stride, stride, j0, cols);
+    }
+    for (int64_t i0 = 0; i0 < n; i0 += tiling.queries) {
+      const int64_t rows = std::min(tiling.queries, n - i0);
+      W *top = tops.data(), *total = totals.data(), *tile = scores.data();
       for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
         const int64_t cols = std::min(tiling.keys, head.keys - j0);
-        keys.set(q + width + j0 * stride, stride, j0, cols);
-        values.set(q + 2 * width + j0 * stride, stride, j0, cols);
-      }
-      for (int64_t i0 = 0; i0 < n; i0 += tiling.queries) {
-        const int64_t rows = std::min(tiling.queries, n - i0);
-        W *top = tops.data(), *total = totals.data(), *tile = scores.data();
-        for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
-          const int64_t cols = std::min(tiling.keys, head.keys - j0);
-          dot_products<T>(q + i0 * stride, stride, rows, d, keys, j0, cols, left.data(), tile);
-          for (int64_t i = 0; i < rows; ++i) {
-            for (int part = 0; part < 3 && j0 == 0; ++part) fetch_ahead(next + (i0 + i) * stride + part * width, d);
-            W* row = tile + i * tile_stride;
-            head.apply_mask(row, j0, cols);
-            const W highest = math.largest(row, cols) * head.scale, before = j0 > 0 ? top[i] : highest;
-            top[i] = std::max(before, highest);
-            const W sum = static_cast<W>(math.exponentials(row, row, cols, head.scale, top[i]));
-            if (dropout > 0) head.drop(row, row, i0 + i, j0, cols);
-            if (j0 == 0) {
-              total[i] = sum;
-              continue;
-            }
-            const W shrink = std::exp(before - top[i]);
-            total[i] = total[i] * shrink + sum;
-            for (int64_t c = 0; c < d; ++c) sums.data()[i * d + c] *= shrink;
-          }
-          tile_product<T>(rows, d, cols, tile_of<T>(tile, rows, cols, left.data()), false, values.at(j0), j0 > 0,
-                          sums.data(), d);
-        }
+        dot_products<T>(q + i0 * stride, stride, rows, d, keys, j0, cols, left.data(), tile);
         for (int64_t i = 0; i < rows; ++i) {
-          vector_math<T>().scale(sums.data() + i * d, out + (i0 + i) * width, d, W(1) / total[i]);
-          log_sums[head.place + i0 + i] = top[i] + std::log(total[i]);
+          for (int part = 0; part < 3 && j0 == 0; ++part) fetch_ahead(next + (i0 + i) * stride + part * width, d);
+          W* row = tile + i * tile_stride;
+          head.apply_mask(row, j0, cols);
+          const W highest = math.largest(row, cols) * head.scale, before = j0 > 0 ? top[i] : highest;
+          top[i] = std::max(before, highest);
+          const W sum = static_cast<W>(math.exponentials(row, row, cols, head.scale, top[i]));
+          if (dropout > 0) head.drop(row, row, i0 + i, j0, cols);
+          if (j0 == 0) {
+            total[i] = sum;
+            continue;
+          }
+          const W shrink = std::exp(before - top[i]);
+          total[i] = total[i] * shrink + sum;
+          for (int64_t c = 0; c < d; ++c) sums.data()[i * d + c] *= shrink;
         }
+        tile_product<T>(rows, d, cols, tile_of<T>(tile, rows, cols, left.data()), false, values.at(j0), j0 > 0,
+                        sums.data(), d);
+      }
+      for (int64_t i = 0; i < rows; ++i) {
+        vector_math<T>().scale(sums.data() + i * d, out + (i0 + i) * width, d, W(1) / total[i]);
+        log_sums[head.place + i0 + i] = top[i] + std::log(total[i]);
       }
     }
   });
@@ -305,70 +292,68 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
   using W = Wide<T>;
   const int64_t d = s.head_size, width = s.heads * d, stride = 3 * width;
   const VectorMath<W>& math = vector_math<W>();
-  for_heads<BackwardMemory<T>>(s, [&](int64_t begin, int64_t end, BackwardMemory<T>& memory) {
+  for_heads<BackwardMemory<T>>(s, [&](int64_t bh, BackwardMemory<T>& memory) {
     auto& [tiling, probabilities, dscores, dropped, dq, dk, dv, ones, left, keys_transposed, values_transposed, keys,
            queries, gradients] = memory;
-    for (int64_t bh = begin; bh < end; ++bh) {
-      const Head<T> head(s, bh, key_mask, dropout, random);
-      const int64_t n = head.tokens, offset = head.row * stride + bh % s.heads * d;
-      const T *q = qkv + offset, *k = q + width, *v = k + width;
-      const int64_t out_offset = head.row * width + bh % s.heads * d;
-      const T *out = y + out_offset, *g = dy + out_offset;
-      const int64_t next = std::min(bh + 1, end - 1), next_first = s.row(next / s.heads), next_head = next % s.heads;
+    const Head<T> head(s, bh, key_mask, dropout, random);
+    const int64_t n = head.tokens, offset = head.row * stride + bh % s.heads * d;
+    const T *q = qkv + offset, *k = q + width, *v = k + width;
+    const int64_t out_offset = head.row * width + bh % s.heads * d;
+    const T *out = y + out_offset, *g = dy + out_offset;
+    const int64_t next = std::min(bh + 1, s.batch * s.heads - 1), next_first = s.row(next / s.heads),
+                  next_head = next % s.heads;
+    for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
+      const int64_t cols = std::min(tiling.keys, head.keys - j0);
+      keys_transposed.set(k + j0 * stride, stride, j0, cols);
+      values_transposed.set(v + j0 * stride, stride, j0, cols);
+      keys.set(k + j0 * stride, stride, j0, cols);
+    }
+    for (int64_t i0 = 0; i0 < n; i0 += tiling.queries) {
+      const int64_t rows = std::min(tiling.queries, n - i0);
+      queries.set(q + i0 * stride, stride, i0, rows);
+      gradients.set(g + i0 * width, width, i0, rows);
       for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
         const int64_t cols = std::min(tiling.keys, head.keys - j0);
-        keys_transposed.set(k + j0 * stride, stride, j0, cols);
-        values_transposed.set(v + j0 * stride, stride, j0, cols);
-        keys.set(k + j0 * stride, stride, j0, cols);
-      }
-      for (int64_t i0 = 0; i0 < n; i0 += tiling.queries) {
-        const int64_t rows = std::min(tiling.queries, n - i0);
-        queries.set(q + i0 * stride, stride, i0, rows);
-        gradients.set(g + i0 * width, width, i0, rows);
-        for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
-          const int64_t cols = std::min(tiling.keys, head.keys - j0);
-          W *p = probabilities.data(), *ds = dscores.data();
-          dot_products<T>(q + i0 * stride, stride, rows, d, keys_transposed, j0, cols, left.data(), p);
-          if (!head.none) dot_products<T>(g + i0 * width, width, rows, d, values_transposed, j0, cols, left.data(), ds);
-          for (int64_t i = 0; i < rows; ++i) {
-            if (const int64_t next_row = next_first + i0 + i; j0 == 0) {
-              for (int part = 0; part < 3; ++part)
-                fetch_ahead(qkv + next_row * stride + part * width + next_head * d, d);
-              fetch_ahead(y + next_row * width + next_head * d, d);
-              fetch_ahead(dy + next_row * width + next_head * d, d);
-            }
-            W *pi = p + i * tile_stride, *di = ds + i * tile_stride;
-            head.apply_mask(pi, j0, cols);
-            math.exponentials(pi, pi, cols, head.scale, log_sums[head.place + i0 + i]);
-            W* const kept = dropped.data() + i * tile_stride;
-            if (dropout > 0) head.drop(ones.data(), kept, i0 + i, j0, cols);
-            if (!head.none) {
-              const T *o = out + (i0 + i) * width, *go = g + (i0 + i) * width;
-              W sum = 0;
-#pragma omp simd reduction(+ : sum)
-              for (int64_t c = 0; c < d; ++c) sum += convert<W>(o[c]) * convert<W>(go[c]);
-              softmax_backward(pi, dropout > 0 ? kept : nullptr, sum, head.scale, di, cols);
-            }
-            if (dropout > 0)
-              for (int64_t j = 0; j < cols; ++j) kept[j] *= pi[j];
+        W *p = probabilities.data(), *ds = dscores.data();
+        dot_products<T>(q + i0 * stride, stride, rows, d, keys_transposed, j0, cols, left.data(), p);
+        if (!head.none) dot_products<T>(g + i0 * width, width, rows, d, values_transposed, j0, cols, left.data(), ds);
+        for (int64_t i = 0; i < rows; ++i) {
+          if (const int64_t next_row = next_first + i0 + i; j0 == 0) {
+            for (int part = 0; part < 3; ++part) fetch_ahead(qkv + next_row * stride + part * width + next_head * d, d);
+            fetch_ahead(y + next_row * width + next_head * d, d);
+            fetch_ahead(dy + next_row * width + next_head * d, d);
           }
-          const W* used = dropout > 0 ? dropped.data() : p;
-          tile_product<T>(cols, d, rows, tile_of_pairs<T>(used, rows, cols, left.data()), true, gradients.at(i0),
-                          i0 > 0, dv.data() + j0 * d, d);
-          if (head.none) continue;
-          tile_product<T>(rows, d, cols, tile_of<T>(ds, rows, cols, left.data()), false, keys.at(j0), j0 > 0,
-                          dq.data() + i0 * d, d);
-          tile_product<T>(cols, d, rows, tile_of_pairs<T>(ds, rows, cols, left.data()), true, queries.at(i0), i0 > 0,
-                          dk.data() + j0 * d, d);
+          W *pi = p + i * tile_stride, *di = ds + i * tile_stride;
+          head.apply_mask(pi, j0, cols);
+          math.exponentials(pi, pi, cols, head.scale, log_sums[head.place + i0 + i]);
+          W* const kept = dropped.data() + i * tile_stride;
+          if (dropout > 0) head.drop(ones.data(), kept, i0 + i, j0, cols);
+          if (!head.none) {
+            const T *o = out + (i0 + i) * width, *go = g + (i0 + i) * width;
+            W sum = 0;
+#pragma omp simd reduction(+ : sum)
+            for (int64_t c = 0; c < d; ++c) sum += convert<W>(o[c]) * convert<W>(go[c]);
+            softmax_backward(pi, dropout > 0 ? kept : nullptr, sum, head.scale, di, cols);
+          }
+          if (dropout > 0)
+            for (int64_t j = 0; j < cols; ++j) kept[j] *= pi[j];
         }
+        const W* used = dropout > 0 ? dropped.data() : p;
+        tile_product<T>(cols, d, rows, tile_of_pairs<T>(used, rows, cols, left.data()), true, gradients.at(i0), i0 > 0,
+                        dv.data() + j0 * d, d);
+        if (head.none) continue;
+        tile_product<T>(rows, d, cols, tile_of<T>(ds, rows, cols, left.data()), false, keys.at(j0), j0 > 0,
+                        dq.data() + i0 * d, d);
+        tile_product<T>(cols, d, rows, tile_of_pairs<T>(ds, rows, cols, left.data()), true, queries.at(i0), i0 > 0,
+                        dk.data() + j0 * d, d);
       }
-      T* to = dqkv + offset;
-      for (int64_t i = 0; i < n; ++i, to += stride) {
-        const bool reached = i < head.keys;
-        write_row(head.none ? nullptr : dq.data() + i * d, to, d);
-        write_row(head.none || !reached ? nullptr : dk.data() + i * d, to + width, d);
-        write_row(reached ? dv.data() + i * d : nullptr, to + 2 * width, d);
-      }
+    }
+    T* to = dqkv + offset;
+    for (int64_t i = 0; i < n; ++i, to += stride) {
+      const bool reached = i < head.keys;
+      write_row(head.none ? nullptr : dq.data() + i * d, to, d);
+      write_row(head.none || !reached ? nullptr : dk.data() + i * d, to + width, d);
+      write_row(reached ? dv.data() + i * d : nullptr, to + 2 * width, d);
     }
   });
 }

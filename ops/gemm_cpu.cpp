@@ -29,13 +29,12 @@ const detail::PackedGemm* packed_gemm_for(int64_t m, int64_t n, int64_t k, Matri
   static const bool available = cpu_instructions() == CpuInstructions::avx512;
   constexpr int64_t least_rows = 256, least_columns = 128, least_work = 10'000'000, aliasing = 4096 / sizeof(float);
   if (!available || m < least_rows || n < least_columns || m * n * k < least_work) return nullptr;
-  if (b.transposed || b.stride % aliasing == 0 || (a.transposed && a.stride % aliasing == 0))
-    return &detail::avx512_packed_gemm;
+  if (b.transposed || b.stride % aliasing == 0 || a.stride % aliasing == 0) return &detail::avx512_packed_gemm;
 #endif
   return nullptr;
 }
 
-// The rows of one thread's part. It takes panels from the front, others from the back.
+// The rows of one thread's part.
 class SharedRows final : public detail::RowSharing {
  public:
   void start() { running_.store(true, std::memory_order_release); }
@@ -43,10 +42,10 @@ class SharedRows final : public detail::RowSharing {
   bool running() const { return running_.load(std::memory_order_acquire); }
 
   void open(const detail::PackedBlock& block, int64_t panels) override {
-    range_.store(range(0, panels), std::memory_order_relaxed);
+    rows_.deal(panels);
     block_.store(&block);
   }
-  int64_t take() override { return take_from(true); }
+  int64_t take() override { return rows_.take(owner); }
   // Whoever has come before sees the block, and is waited for; whoever comes later sees none.
   void close() override {
     block_.store(nullptr);
@@ -57,28 +56,15 @@ class SharedRows final : public detail::RowSharing {
     bool helped = false;
     helpers_.fetch_add(1);
     if (const detail::PackedBlock* block = block_.load())
-      for (int64_t p; (p = take_from(false)) >= 0; helped = true) packed.rows(*block, p);
+      for (int64_t p; (p = rows_.take(helper)) >= 0; helped = true) packed.rows(*block, p);
     helpers_.fetch_sub(1);
     return helped;
   }
 
  private:
-  static uint64_t range(int64_t begin, int64_t end) {
-    return static_cast<uint64_t>(begin) << 32 | static_cast<uint64_t>(end);
-  }
-  int64_t take_from(bool front) {
-    uint64_t now = range_.load(std::memory_order_relaxed);
-    for (;;) {
-      const auto begin = static_cast<int64_t>(now >> 32), end = static_cast<int64_t>(now & 0xFFFFFFFF);
-      if (begin >= end) return -1;
-      if (range_.compare_exchange_weak(now, front ? range(begin + 1, end) : range(begin, end - 1),
-                                       std::memory_order_relaxed))
-        return front ? begin : end - 1;
-    }
-  }
-
   std::atomic<bool> running_{false};
-  std::atomic<uint64_t> range_{0};  // panels that nobody has taken: the first and the one behind the last
+  enum Who { owner, helper };
+  WorkShares rows_{1};
   std::atomic<const detail::PackedBlock*> block_{nullptr};
   std::atomic<int> helpers_{0};
 };
@@ -160,15 +146,23 @@ void gemm<float>(CpuContext, int64_t m, int64_t n, int64_t k, float alpha, Matri
           k, ") by (", k, ", ", columns, ")");
   };
   constexpr int64_t least_work = 1 << 20, vector = 16, few_rows = 96, many_columns = 256;
+  // Where neither operand is packed, smaller parts cost nothing.
+  const int64_t per_thread = a.transposed || b.transposed ? 1 : 4;
   if (b.transposed && n >= (m < few_rows ? 4 * vector : many_columns))
-    parallel_for(n / vector, std::max<int64_t>(2, least_work / vector / (m * k)), [&](int64_t begin, int64_t end) {
-      const int64_t first = begin * vector, last = end == n / vector ? n : end * vector;
-      part(m, last - first, a.data, b.data + first * b.stride, c.data + first);
-    });
+    parallel_for(
+        n / vector, std::max<int64_t>(2, least_work / vector / (m * k)),
+        [&](int64_t begin, int64_t end) {
+          const int64_t first = begin * vector, last = end == n / vector ? n : end * vector;
+          part(m, last - first, a.data, b.data + first * b.stride, c.data + first);
+        },
+        per_thread);
   else
-    parallel_for(m, std::max<int64_t>(48, least_work / (n * k)), [&](int64_t begin, int64_t end) {
-      part(end - begin, n, a.data + begin * (a.transposed ? 1 : a.stride), b.data, c.data + begin * c.stride);
-    });
+    parallel_for(
+        m, std::max<int64_t>(48, least_work / (n * k)),
+        [&](int64_t begin, int64_t end) {
+          part(end - begin, n, a.data + begin * (a.transposed ? 1 : a.stride), b.data, c.data + begin * c.stride);
+        },
+        per_thread);
 }
 
 bool gemm_with_bias(CpuContext context, int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix<const float> b,

@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <mutex>
 #include <numeric>
+#include <set>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -35,6 +37,72 @@ TEST(Parallel, EveryItemOnceForAnyNumberOfThreads) {
     const Threads scope(count);
     for (const int64_t n : {0, 1, 2, 7, 8, 9, 1000}) EXPECT_EQ(sum_to(n), n * (n - 1) / 2) << count << ' ' << n;
   }
+}
+
+TEST(Parallel, ThePartitionDependsOnSizesAndThreadsOnly) {
+  const Threads scope(3);
+  const auto partition = [](int64_t n, int64_t grain, int64_t per_thread) {
+    std::mutex mutex;
+    std::set<std::pair<int64_t, int64_t>> parts;
+    parallel_for(
+        n, grain,
+        [&](int64_t begin, int64_t end) {
+          const std::scoped_lock lock(mutex);
+          parts.emplace(begin, end);
+        },
+        per_thread);
+    return parts;
+  };
+  using Parts = std::set<std::pair<int64_t, int64_t>>;
+  EXPECT_EQ(partition(7, 1, 1), (Parts{{0, 2}, {2, 4}, {4, 7}}));
+  EXPECT_EQ(partition(7, 1, 2), (Parts{{0, 1}, {1, 2}, {2, 3}, {3, 4}, {4, 5}, {5, 7}}));
+  EXPECT_EQ(partition(7, 3, 4), (Parts{{0, 3}, {3, 7}}));
+  EXPECT_EQ(partition(1200, 100, 4).size(), 12u);
+}
+
+// A thread that is held up keeps no chunk from the others but the one it has begun.
+TEST(Parallel, OthersTakeTheChunksOfASlowThread) {
+  const Threads scope(2);
+  std::atomic<int> done = 0;
+  bool alone = false;
+  parallel_for(
+      8, 1,
+      [&](int64_t begin, int64_t) {
+        if (begin == 0) {
+          const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+          while (done < 7 && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+          alone = done == 7;
+        }
+        ++done;
+      },
+      4);
+  EXPECT_TRUE(alone);
+}
+
+TEST(WorkShares, OwnOnesFromTheFrontOthersFromTheBack) {
+  WorkShares shares(2);
+  EXPECT_EQ(shares.take(0), -1);
+  shares.deal(5);  // 0 and 1; 2, 3 and 4
+  for (const int64_t want : {0, 1, 4, 3}) EXPECT_EQ(shares.take(0), want);
+  EXPECT_EQ(shares.take(1), 2);
+  for (const int thread : {0, 1, 2}) EXPECT_EQ(shares.take(thread), -1);
+  shares.deal(3);  // 0; 1 and 2
+  for (const int64_t want : {0, 2, 1, -1}) EXPECT_EQ(shares.take(2), want) << "a thread without a share";
+}
+
+TEST(WorkShares, EachNumberOnceHoweverManyTake) {
+  constexpr int takers = 4;
+  constexpr int64_t n = 100'000;
+  WorkShares shares(3);
+  shares.deal(n);
+  std::vector<std::atomic<int>> taken(n);
+  std::vector<std::thread> crew;
+  for (int t = 0; t < takers; ++t)
+    crew.emplace_back([&, t] {
+      for (int64_t i; (i = shares.take(t)) >= 0;) ++taken[static_cast<size_t>(i)];
+    });
+  for (std::thread& thread : crew) thread.join();
+  for (const auto& count : taken) ASSERT_EQ(count, 1);
 }
 
 TEST(Parallel, ThreadsSleepAndWakeUp) {

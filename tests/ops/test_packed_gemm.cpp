@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <thread>
 #include <vector>
 
 #include "duet/core/cpu.h"
@@ -24,9 +25,7 @@ class OneThread final : public detail::RowSharing {
     next_ = 0;
     panels_ = panels;
   }
-  int64_t take() override {
-    return next_ < panels_ ? next_++ : -1;
-  }
+  int64_t take() override { return next_ < panels_ ? next_++ : -1; }
   void close() override {}
 
  private:
@@ -69,7 +68,8 @@ class PackedGemm : public ::testing::Test {
     const Tensor scratch = Tensor::full({size + guard}, DType::f32, nan);
     OneThread alone;
     packed.run(s.m, s.n, s.k, {left.data<float>(), left.dim(1), ta}, {right.data<float>(), right.dim(1), tb},
-               with_bias ? bias.data<float>() : nullptr, adds, {c.data<float>(), c.dim(1)}, scratch.data<float>(), alone);
+               with_bias ? bias.data<float>() : nullptr, adds, {c.data<float>(), c.dim(1)}, scratch.data<float>(),
+               alone);
     for (int64_t i = 0; i < guard; ++i) ASSERT_TRUE(std::isnan(scratch.at(size + i)));
     // In double, which test_gemm compares with sums of its own.
     const Tensor wide_a = a.to(DType::f64), wide_b = b.to(DType::f64);
@@ -115,6 +115,52 @@ TEST_F(PackedGemm, BlocksAndPieces) {
     for (const int64_t n : {40, 131, 300}) expect_all_forms({61, n, k});
   expect_all_forms({130, 450, 512});
   expect_all_forms({3, 260, 1700});
+}
+
+// Rows that others compute, while the thread whose product it is computes some too, and all of them.
+TEST_F(PackedGemm, RowsComputedByOthers) {
+  class Shared final : public detail::RowSharing {
+   public:
+    explicit Shared(bool all) : all_(all) {}
+    void open(const detail::PackedBlock& block, int64_t panels) override {
+      const int64_t kept = all_ ? 0 : panels / 2;
+      helper_ = std::thread([&block, kept, panels] {
+        for (int64_t p = panels - 1; p >= kept; --p) detail::avx512_packed_gemm.rows(block, p);
+      });
+      next_ = 0;
+      kept_ = kept;
+    }
+    int64_t take() override { return next_ < kept_ ? next_++ : -1; }
+    void close() override {
+      helper_.join();
+      ++blocks;
+    }
+    int blocks = 0;
+
+   private:
+    bool all_;
+    int64_t next_ = 0, kept_ = 0;
+    std::thread helper_;
+  };
+  for (const bool all : {false, true})
+    for (const bool transposed : {false, true}) {
+      constexpr Sizes s{150, 390, 2000};
+      Random random(RandomKey{5, 6});
+      const Tensor a = numbers(transposed ? s.k : s.m, transposed ? s.m : s.k, random), b = numbers(s.n, s.k, random);
+      const auto product = [&](detail::RowSharing& sharing) {
+        const Tensor c = Tensor::empty({s.m, s.n}, DType::f32);
+        const auto& packed = detail::avx512_packed_gemm;
+        const Tensor scratch = Tensor::empty({packed.scratch(s.m, s.n, s.k)}, DType::f32);
+        packed.run(s.m, s.n, s.k, {a.data<float>(), a.dim(1), transposed}, {b.data<float>(), s.k, true}, nullptr, false,
+                   {c.data<float>(), s.n}, scratch.data<float>(), sharing);
+        return c;
+      };
+      OneThread alone;
+      Shared shared(all);
+      const Tensor want = product(alone), got = product(shared);
+      EXPECT_GT(shared.blocks, 3);
+      for (int64_t i = 0; i < s.m * s.n; ++i) ASSERT_EQ(got.at(i), want.at(i)) << all << transposed << " element " << i;
+    }
 }
 
 // Each element adds up its terms in one order, wherever its rows and columns are cut.
