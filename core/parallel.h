@@ -46,10 +46,10 @@ void run_chunks(int64_t chunks, void (*body)(void*, int64_t), void* state);
 }
 
 // Calls f(begin, end) over a fixed partition of [0, n) into at most `per_thread` times threads() chunks of at least
-// `grain` items. The partition depends on n, grain and the thread count only, so results repeat bit for bit. Several
-// chunks per thread, since cores are seldom equally free, and the slowest thread keeps all others waiting; one where
-// dividing the work makes more of it. When f throws, the other chunks still run and the exception of the first chunk
-// (in order) comes out. Inside f, threads() is 1.
+// `grain` items. The partition depends on these numbers and the thread count only, so results repeat bit for bit.
+// Several chunks per thread, since cores are seldom equally free, and the slowest thread keeps all others waiting; one
+// where dividing the work makes more of it. When f throws, the other chunks still run and the exception of the first
+// chunk (in order) comes out. Inside f, threads() is 1.
 template <class F>
 void parallel_for(int64_t n, int64_t grain, F&& f, int64_t per_thread = 4) {
   if (n <= 0) return;

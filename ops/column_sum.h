@@ -39,10 +39,13 @@ void column_sum(Rows<const T> x, Wide<T>* y) {
   if (x.count >= 64)
     return sum_over_rows<W>(x.count, x.width, y, [&](int64_t r, W* sums) { add(x.row(r), 0, x.width, sums); });
   // Few long rows: each thread takes some of the columns.
-  parallel_for(x.width, 1 << 10, [&](int64_t begin, int64_t end) {
-    std::fill(y + begin, y + end, W(0));
-    for (int64_t r = 0; r < x.count; ++r) add(x.row(r), begin, end, y);
-  });
+  parallel_for(
+      x.width, 1 << 10,
+      [&](int64_t begin, int64_t end) {
+        std::fill(y + begin, y + end, W(0));
+        for (int64_t r = 0; r < x.count; ++r) add(x.row(r), begin, end, y);
+      },
+      1);
 }
 
 }  // namespace duet::ops

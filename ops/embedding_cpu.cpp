@@ -9,14 +9,17 @@ namespace {
 template <class T, class Index>
 void add_rows(const Index* ids, int64_t count, int64_t padding_idx, const T* dy, Rows<Wide<T>> sums) {
   const int64_t width = sums.width;
-  parallel_for(width, 32, [&](int64_t begin, int64_t end) {
-    for (int64_t i = 0; i < count; ++i) {
-      const auto id = static_cast<int64_t>(ids[i]);
-      if (id == padding_idx) continue;
-      Wide<T>* row = sums.row(id);
-      for (int64_t c = begin; c < end; ++c) row[c] += static_cast<Wide<T>>(dy[i * width + c]);
-    }
-  });
+  parallel_for(
+      width, 32,
+      [&](int64_t begin, int64_t end) {
+        for (int64_t i = 0; i < count; ++i) {
+          const auto id = static_cast<int64_t>(ids[i]);
+          if (id == padding_idx) continue;
+          Wide<T>* row = sums.row(id);
+          for (int64_t c = begin; c < end; ++c) row[c] += static_cast<Wide<T>>(dy[i * width + c]);
+        }
+      },
+      1);
 }
 
 }  // namespace

@@ -4,7 +4,10 @@
 #include <Eigen/Core>
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <deque>
+#include <string_view>
+#include <thread>
 
 #include "duet/core/cpu.h"
 #include "duet/core/parallel.h"
@@ -23,10 +26,14 @@ void scale_rows(int64_t m, int64_t n, T beta, Matrix<T> c) {
 
 // The kernels of packed products where they are faster than oneDNN's, or null. Those read an operand as it lies unless
 // it has to be transposed, and are slow where its rows fall into the same places of the cache.
-const detail::PackedGemm* packed_gemm_for(int64_t m, int64_t n, int64_t k, Matrix<const float> a,
-                                          Matrix<const float> b) {
+const detail::PackedGemm* packed_gemm_for([[maybe_unused]] int64_t m, [[maybe_unused]] int64_t n,
+                                          [[maybe_unused]] int64_t k, [[maybe_unused]] Matrix<const float> a,
+                                          [[maybe_unused]] Matrix<const float> b) {
 #ifdef DUET_X86_KERNELS
-  static const bool available = cpu_instructions() == CpuInstructions::avx512;
+  static const bool available = [] {
+    const char* value = std::getenv("DUET_CPU_PACKED");
+    return cpu_instructions() == CpuInstructions::avx512 && (value == nullptr || std::string_view(value) != "0");
+  }();
   constexpr int64_t least_rows = 256, least_columns = 128, least_work = 10'000'000, aliasing = 4096 / sizeof(float);
   if (!available || m < least_rows || n < least_columns || m * n * k < least_work) return nullptr;
   if (b.transposed || b.stride % aliasing == 0 || a.stride % aliasing == 0) return &detail::avx512_packed_gemm;
@@ -46,13 +53,15 @@ class SharedRows final : public detail::RowSharing {
     block_.store(&block);
   }
   int64_t take() override { return rows_.take(owner); }
-  // Whoever has come before sees the block, and is waited for; whoever comes later sees none.
+  // Whoever has come before may be at work, and is waited for; whoever comes later sees none, or the next block.
   void close() override {
+    constexpr int patience = 100;  // a helper that has lost its core may need this one
     block_.store(nullptr);
-    while (helpers_.load() > 0) cpu_pause();
+    for (int i = 0; helpers_.load() > 0; ++i) i < patience ? cpu_pause() : std::this_thread::yield();
   }
   // Computes rows of this part on another thread; false when there were none.
   bool help(const detail::PackedGemm& packed) {
+    if (block_.load(std::memory_order_relaxed) == nullptr) return false;
     bool helped = false;
     helpers_.fetch_add(1);
     if (const detail::PackedBlock* block = block_.load())
@@ -66,12 +75,13 @@ class SharedRows final : public detail::RowSharing {
   enum Who { owner, helper };
   WorkShares rows_{1};
   std::atomic<const detail::PackedBlock*> block_{nullptr};
-  std::atomic<int> helpers_{0};
+  alignas(64) std::atomic<int> helpers_{0};
 };
 
-// Until the other parts are done too, or have nothing to be taken for so long that waiting for them is left to others.
+// Until the other parts are done too, or have had nothing to give for longer than their first columns take, whose rows
+// are not all there yet.
 void help_others(const detail::PackedGemm& packed, std::deque<SharedRows>& parts) {
-  constexpr auto patience = std::chrono::microseconds(100);
+  constexpr auto patience = std::chrono::milliseconds(2);
   auto last = std::chrono::steady_clock::now();
   for (;;) {
     bool running = false, helped = false;
@@ -86,7 +96,7 @@ void help_others(const detail::PackedGemm& packed, std::deque<SharedRows>& parts
     else if (std::chrono::steady_clock::now() - last > patience)
       return;
     else
-      cpu_pause();
+      std::this_thread::yield();
   }
 }
 
@@ -146,7 +156,7 @@ void gemm<float>(CpuContext, int64_t m, int64_t n, int64_t k, float alpha, Matri
           k, ") by (", k, ", ", columns, ")");
   };
   constexpr int64_t least_work = 1 << 20, vector = 16, few_rows = 96, many_columns = 256;
-  // Where neither operand is packed, smaller parts cost nothing.
+  // Where oneDNN does not have to transpose, smaller parts cost it nothing at the sizes measured.
   const int64_t per_thread = a.transposed || b.transposed ? 1 : 4;
   if (b.transposed && n >= (m < few_rows ? 4 * vector : many_columns))
     parallel_for(
@@ -183,25 +193,29 @@ void gemm<double>(CpuContext, int64_t m, int64_t n, int64_t k, double alpha, Mat
   if (k == 0) return scale_rows(m, n, beta, c);
   using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   using View = Eigen::Map<const RowMajor, 0, Eigen::OuterStride<>>;
-  parallel_for(m, std::max<int64_t>(8, (1 << 18) / (n * k)), [&](int64_t begin, int64_t end) {
-    const int64_t rows = end - begin;
-    const View A(a.data + begin * (a.transposed ? 1 : a.stride), a.transposed ? k : rows, a.transposed ? rows : k,
-                 Eigen::OuterStride<>(a.stride));
-    const View B(b.data, b.transposed ? n : k, b.transposed ? k : n, Eigen::OuterStride<>(b.stride));
-    Eigen::Map<RowMajor, 0, Eigen::OuterStride<>> C(c.data + begin * c.stride, rows, n, Eigen::OuterStride<>(c.stride));
-    if (beta == 0)
-      C.setZero();
-    else if (beta != 1)
-      C *= beta;
-    if (a.transposed && b.transposed)
-      C.noalias() += alpha * (A.transpose() * B.transpose());
-    else if (a.transposed)
-      C.noalias() += alpha * (A.transpose() * B);
-    else if (b.transposed)
-      C.noalias() += alpha * (A * B.transpose());
-    else
-      C.noalias() += alpha * (A * B);
-  });
+  parallel_for(
+      m, std::max<int64_t>(8, (1 << 18) / (n * k)),
+      [&](int64_t begin, int64_t end) {
+        const int64_t rows = end - begin;
+        const View A(a.data + begin * (a.transposed ? 1 : a.stride), a.transposed ? k : rows, a.transposed ? rows : k,
+                     Eigen::OuterStride<>(a.stride));
+        const View B(b.data, b.transposed ? n : k, b.transposed ? k : n, Eigen::OuterStride<>(b.stride));
+        Eigen::Map<RowMajor, 0, Eigen::OuterStride<>> C(c.data + begin * c.stride, rows, n,
+                                                        Eigen::OuterStride<>(c.stride));
+        if (beta == 0)
+          C.setZero();
+        else if (beta != 1)
+          C *= beta;
+        if (a.transposed && b.transposed)
+          C.noalias() += alpha * (A.transpose() * B.transpose());
+        else if (a.transposed)
+          C.noalias() += alpha * (A.transpose() * B);
+        else if (b.transposed)
+          C.noalias() += alpha * (A * B.transpose());
+        else
+          C.noalias() += alpha * (A * B);
+      },
+      1);
 }
 
 template <class T>

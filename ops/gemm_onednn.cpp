@@ -148,7 +148,8 @@ void multiply(int64_t m, int64_t n, int64_t k, Matrix<const bf16> a, Matrix<cons
                        part(product, first);
                      else
                        available = false;
-                   });
+                   },
+                   1);
     };
     // What has been added to once cannot be done again by the way below.
     if (adds) for_parts([](Product&, int64_t) {});

@@ -1,18 +1,17 @@
 // Compiled for AVX-512. No function of others that is inline or a template: the linker might choose the copy from here
 // for all, also where there are no such instructions.
 #ifdef __AVX512F__
-#include <immintrin.h>
-
+#include "duet/ops/lanes_avx512.h"
 #include "duet/ops/packed_gemm.h"
 
 namespace duet::ops::detail {
 namespace {
 
 constexpr int64_t lanes = 16, tile_rows = 14, tile_columns = 2 * lanes;
-// How long a product is made of one piece; longer ones of pieces of about this many terms.
+// How long a product is made of one piece; longer ones of pieces of at most so many terms.
 constexpr int64_t most_terms = 1024, piece_terms = 832;
-// Bytes of the right operand that are held in panels at a time: with the next ones and a panel of the left operand
-// they have to fit into 1 MiB of second-level cache.
+// Bytes of the right operand that are held in panels at a time: with the next ones and some panels of the left operand
+// they should fit into 1 MiB of second-level cache.
 constexpr int64_t right_bytes = 420 << 10;
 
 int64_t smaller(int64_t a, int64_t b) {
@@ -24,11 +23,9 @@ int64_t larger(int64_t a, int64_t b) {
 int64_t parts_of(int64_t n, int64_t size) {
   return (n + size - 1) / size;
 }
-__mmask16 first_lanes(int64_t count) {
-  return count >= lanes ? __mmask16(0xFFFF) : count <= 0 ? __mmask16(0) : __mmask16((1u << count) - 1);
-}
 
-// Cache lines to be fetched: `length` times one at `first` and one at `second`, each `step` bytes further.
+// Cache lines to be fetched, which need not lie inside the operand: `length` times one at `first` and one at `second`,
+// each `step` bytes further.
 struct Stream {
   static constexpr int64_t length = 16;
   const char *first, *second;
@@ -105,42 +102,16 @@ using Tile = void (*)(int64_t, const float*, const float*, const float*, bool, f
 constexpr Tile tiles[tile_rows] = {tile<1>, tile<2>, tile<3>,  tile<4>,  tile<5>,  tile<6>,  tile<7>,
                                    tile<8>, tile<9>, tile<10>, tile<11>, tile<12>, tile<13>, tile<14>};
 
-// to[j * step + i] = from[i * stride + j] for i < rows and j < columns, both at most 16; in between up to 16 elements
-// of each row of `to` that `keep` names get zeros.
+// to[j * step + i] = from[i * stride + j] for i < rows and j < columns, of both at most the first 16. Of the 16
+// elements of a row of `to`, those are written that `keep` names, zeros where there is nothing.
 [[gnu::always_inline]] inline void transpose(const float* from, int64_t stride, int64_t rows, int64_t columns,
                                              float* to, int64_t step, __mmask16 keep) {
   const __mmask16 mask = first_lanes(columns);
-  __m512i x[16], t[16];
+  __m512i x[16];
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i)
     x[i] = i < rows ? _mm512_castps_si512(_mm512_maskz_loadu_ps(mask, from + i * stride)) : _mm512_setzero_si512();
-#pragma GCC unroll 8
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
-    t[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 16; i += 4) {
-    x[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-    x[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-    x[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-    x[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-  }
-  // Now quarters of 128 bits: of rows 4 q + j, quarter p holds column 4 p + j.
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    t[i] = _mm512_shuffle_i32x4(x[i], x[i + 4], 0x88);
-    t[i + 4] = _mm512_shuffle_i32x4(x[i], x[i + 4], 0xDD);
-    t[i + 8] = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0x88);
-    t[i + 12] = _mm512_shuffle_i32x4(x[i + 8], x[i + 12], 0xDD);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    x[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
-    x[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xDD);
-    x[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
-    x[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xDD);
-  }
+  transpose_lanes(x);
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i)
     if (i < columns) _mm512_mask_storeu_ps(to + i * step, keep, _mm512_castsi512_ps(x[i]));
@@ -321,7 +292,7 @@ class Memory {
 
   float* right(int64_t block) const { return data_ + block % 2 * plan_.right_size; }
   float* first_left(int64_t piece) const {
-    return right(2) + 2 * plan_.right_size + piece % 2 * per_group_ * plan_.panel_size;
+    return data_ + 2 * plan_.right_size + piece % 2 * per_group_ * plan_.panel_size;
   }
   float* other_left() const { return first_left(0) + 2 * per_group_ * plan_.panel_size; }
   const float* left(int64_t piece, int64_t panel) const {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "duet/ops/lanes_avx512.h"
 #include "duet/ops/tile_product.h"
 
 namespace duet::ops::detail {
@@ -29,10 +30,6 @@ struct Bfloat16 {
   }
 };
 #endif
-
-__mmask16 first_lanes(int64_t count) {
-  return count >= vector_words ? __mmask16(0xFFFF) : count <= 0 ? __mmask16(0) : __mmask16((1u << count) - 1);
-}
 
 // M rows by Vectors * 16 columns of c in registers. Word l of row i of a is at i * RowStep + l * WordStep.
 template <class Lane, int M, int Vectors, int64_t RowStep, int64_t WordStep>
@@ -121,31 +118,8 @@ void product(int64_t m, int64_t n, int64_t k, const void* a, bool a_transposed, 
 }
 
 // 16 by 16 words: to[j * panel + i] = rows[i][j].
-void transpose(__m512i* rows, int count, int32_t* to) {
-  __m512i t[16];
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-    t[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) {
-    rows[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-    rows[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-    rows[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-    rows[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-  }
-  // Now quarters of 128 bits: of rows 4 q + j, quarter p holds column 4 p + j.
-  for (int i = 0; i < 4; ++i) {
-    t[i] = _mm512_shuffle_i32x4(rows[i], rows[i + 4], 0x88);
-    t[i + 4] = _mm512_shuffle_i32x4(rows[i], rows[i + 4], 0xDD);
-    t[i + 8] = _mm512_shuffle_i32x4(rows[i + 8], rows[i + 12], 0x88);
-    t[i + 12] = _mm512_shuffle_i32x4(rows[i + 8], rows[i + 12], 0xDD);
-  }
-  for (int i = 0; i < 4; ++i) {
-    rows[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
-    rows[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xDD);
-    rows[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
-    rows[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xDD);
-  }
+void transpose(__m512i (&rows)[16], int count, int32_t* to) {
+  transpose_lanes(rows);
   for (int i = 0; i < count; ++i) _mm512_store_si512(to + i * panel, rows[i]);
 }
 

@@ -32,27 +32,48 @@ int64_t large_array_elements() {
   return std::clamp<int64_t>(4 * cache, int64_t{64} << 20, int64_t{512} << 20) / static_cast<int64_t>(sizeof(float));
 }
 
+// Rounds of a kernel on all threads at once.
+class PeakTrial {
+ public:
+  // Of as many rounds that starting the threads does not show, and few enough to fit between interruptions.
+  explicit PeakTrial(const PeakKernel& kernel) : kernel_(kernel), results_(static_cast<size_t>(threads())) {
+    constexpr double seconds = 0.01;
+    for (rounds_ = 1000;; rounds_ *= 2) {
+      const train::Stopwatch watch;
+      run();
+      if (watch.seconds() >= seconds) break;
+    }
+  }
+  void run() {
+    parallel_for(static_cast<int64_t>(results_.size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) results_[static_cast<size_t>(t)] = kernel_.run(rounds_);
+    });
+  }
+  double gflops(double seconds) const {
+    for (const float r : results_) check(r > 0, "peak", kernel_.name, " computed ", r);
+    return static_cast<double>(rounds_) * kernel_.flops_per_round * static_cast<double>(results_.size()) / seconds *
+           1e-9;
+  }
+
+ private:
+  const PeakKernel& kernel_;
+  std::vector<float> results_;
+  int64_t rounds_ = 0;
+};
+
 }  // namespace
 
 double measure_peak_gflops(const PeakKernel& kernel) {
-  const int count = threads();
-  std::vector<float> results(static_cast<size_t>(count));
-  const auto run = [&](int64_t rounds) {
-    parallel_for(count, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) results[static_cast<size_t>(t)] = kernel.run(rounds);
-    });
-  };
-  // Long enough that starting the threads does not show, short enough to fit between interruptions.
-  constexpr double trial_seconds = 0.01;
-  int64_t rounds = 1000;
-  for (;; rounds *= 2) {
-    const train::Stopwatch watch;
-    run(rounds);
-    if (watch.seconds() >= trial_seconds) break;
-  }
-  const double seconds = best_seconds([&] { run(rounds); });
-  for (const float r : results) check(r > 0, "peak", kernel.name, " computed ", r);
-  return static_cast<double>(rounds) * kernel.flops_per_round * count / seconds * 1e-9;
+  PeakTrial trial(kernel);
+  return trial.gflops(best_seconds([&] { trial.run(); }));
+}
+
+double measure_sustained_gflops(const PeakKernel& kernel) {
+  PeakTrial trial(kernel);
+  const train::Stopwatch watch;
+  int count = 0;
+  for (; watch.seconds() < 1; ++count) trial.run();
+  return trial.gflops(watch.seconds() / count);
 }
 
 Bandwidth measure_bandwidth() {
@@ -61,17 +82,25 @@ Bandwidth measure_bandwidth() {
                z = Tensor::empty({n}, DType::f32);
   float *px = x.data<float>(), *py = y.data<float>(), *pz = z.data<float>();
   // First touched by the thread that uses it, so that pages lie near it.
-  parallel_for(n, 1, [=](int64_t begin, int64_t end) {
-    std::fill(px + begin, px + end, 1.0f);
-    std::fill(py + begin, py + end, 2.0f);
-    std::fill(pz + begin, pz + end, 3.0f);
+  parallel_for(
+      n, 1,
+      [=](int64_t begin, int64_t end) {
+        std::fill(px + begin, px + end, 1.0f);
+        std::fill(py + begin, py + end, 2.0f);
+        std::fill(pz + begin, pz + end, 3.0f);
+      },
+      1);
+  const double copy = best_seconds([&] {
+    parallel_for(
+        n, 1, [=](int64_t begin, int64_t end) { std::copy(px + begin, px + end, py + begin); }, 1);
   });
-  const double copy = best_seconds(
-      [&] { parallel_for(n, 1, [=](int64_t begin, int64_t end) { std::copy(px + begin, px + end, py + begin); }); });
   const double triad = best_seconds([&] {
-    parallel_for(n, 1, [=](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) py[i] = px[i] + 0.5f * pz[i];
-    });
+    parallel_for(
+        n, 1,
+        [=](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) py[i] = px[i] + 0.5f * pz[i];
+        },
+        1);
   });
   const double gigabytes = static_cast<double>(x.bytes()) * 1e-9;
   return {2 * gigabytes / copy, 3 * gigabytes / triad};
@@ -86,6 +115,7 @@ Json measure_peaks(const std::vector<int>& thread_counts) {
     const Bandwidth bandwidth = measure_bandwidth();
     results.push_back({{"threads", count},
                        {"float32_gflops", measure_peak_gflops(float32)},
+                       {"float32_sustained_gflops", measure_sustained_gflops(float32)},
                        {"bfloat16_gflops", bfloat16 ? Json(measure_peak_gflops(*bfloat16)) : Json()},
                        {"copy_gb_per_second", bandwidth.copy},
                        {"triad_gb_per_second", bandwidth.triad}});
@@ -101,7 +131,7 @@ std::string peak_table(const Json& peaks) {
   out << "bfloat16  "
       << (peaks["bfloat16_kernel"].is_null() ? "this processor has no AVX512-BF16"
                                              : peaks["bfloat16_kernel"].get<std::string>())
-      << "\n\nthreads  float32 GFLOP/s  bfloat16 GFLOP/s  copy GB/s  triad GB/s\n";
+      << "\n\nthreads  float32 GFLOP/s  sustained  bfloat16 GFLOP/s  copy GB/s  triad GB/s\n";
   const auto cell = [&](const Json& value, int width) {
     out << std::setw(width);
     value.is_null() ? out << "-" : out << value.get<double>();
@@ -110,6 +140,7 @@ std::string peak_table(const Json& peaks) {
   for (const Json& r : peaks["results"]) {
     out << std::setw(7) << r["threads"].get<int>();
     cell(r["float32_gflops"], 17);
+    cell(r["float32_sustained_gflops"], 11);
     cell(r["bfloat16_gflops"], 18);
     cell(r["copy_gb_per_second"], 11);
     cell(r["triad_gb_per_second"], 12);

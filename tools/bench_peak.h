@@ -8,6 +8,9 @@ namespace duet::tools {
 // GFLOP/s of `kernel` on all of threads() threads at once: the best of several short trials, because whatever else the
 // machine does can only slow a trial down.
 double measure_peak_gflops(const PeakKernel& kernel);
+// GFLOP/s over one second of trials of 10 to 20 ms, in each of which the threads wait for the slowest: what the machine
+// gives to a program that uses all cores in equal parts, with interruptions and what a hypervisor's other guests take.
+double measure_sustained_gflops(const PeakKernel& kernel);
 
 struct Bandwidth {
   double copy = 0;   // GB/s of y = x, bytes read plus bytes written

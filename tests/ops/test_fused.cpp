@@ -58,6 +58,17 @@ struct FusedTest : ::testing::Test {
   Tensor normal(const Shape& shape) { return random_normal(shape, random); }
 };
 
+// Sizes at which float32 products are packed, with bias and activation after them, and both gradients.
+TEST_F(FusedTest, LargeLinearLayers) {
+  const auto composed = [](const std::vector<Variable>& x) {
+    return std::vector{gelu(add(matmul(x[0], x[1], false, true), x[2]))};
+  };
+  const auto fused = [](const std::vector<Variable>& x) {
+    return std::vector{linear(x[0], x[1], x[2], Activation::gelu)};
+  };
+  expect_same(fused, composed, {normal({300, 270}), normal({160, 270}), normal({160})});
+}
+
 TEST_F(FusedTest, LinearWithGelu) {
   for (const bool approximate : {false, true})
     expect_same(

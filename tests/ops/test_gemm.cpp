@@ -121,23 +121,59 @@ TYPED_TEST(Gemm, LargeProducts) {
   using T = typename TypeParam::T;
   using Out = typename TypeParam::Result;
   Random random(RandomKey{1, 3});
-  constexpr int64_t m = 133, n = 97, k = 301;
-  const Tensor a = random_normal({m, k}, random).to(dtype_of<T>()),
-               at = random_normal({k, m}, random).to(dtype_of<T>());
-  const Tensor b = random_normal({k, n}, random).to(dtype_of<T>()),
-               bt = random_normal({n, k}, random).to(dtype_of<T>());
-  for (const bool ta : {false, true})
-    for (const bool tb : {false, true}) {
-      const Tensor x = (ta ? at : a).to(DType::f64), y = (tb ? bt : b).to(DType::f64), want = zeros64({m, n});
-      gemm<double>(CpuContext{}, m, n, k, 1, {x.data<double>(), ta ? m : k, ta}, {y.data<double>(), tb ? k : n, tb}, 0,
-                   {want.data<double>(), n});
-      const Tensor c = Tensor::empty({m, n}, dtype_of<Out>());
-      gemm<T, Out>(CpuContext{}, m, n, k, 1, {(ta ? at : a).data<T>(), ta ? m : k, ta},
-                   {(tb ? bt : b).data<T>(), tb ? k : n, tb}, 0, {c.data<Out>(), n});
-      for (int64_t i = 0; i < c.numel(); ++i)
-        ASSERT_NEAR(c.at(i), want.at(i), 4 * TypeParam::tolerance + TypeParam::rounding * std::abs(want.at(i)))
-            << ta << tb << " element " << i;
+  // The second is large enough for float's packed products.
+  for (const auto& [m, n, k] : {std::array<int64_t, 3>{133, 97, 301}, {301, 160, 270}}) {
+    const Tensor a = random_normal({m, k}, random).to(dtype_of<T>()),
+                 at = random_normal({k, m}, random).to(dtype_of<T>());
+    const Tensor b = random_normal({k, n}, random).to(dtype_of<T>()),
+                 bt = random_normal({n, k}, random).to(dtype_of<T>());
+    for (const bool ta : {false, true})
+      for (const bool tb : {false, true}) {
+        const Tensor x = (ta ? at : a).to(DType::f64), y = (tb ? bt : b).to(DType::f64), want = zeros64({m, n});
+        gemm<double>(CpuContext{}, m, n, k, 1, {x.data<double>(), ta ? m : k, ta}, {y.data<double>(), tb ? k : n, tb},
+                     0, {want.data<double>(), n});
+        const Tensor c = Tensor::empty({m, n}, dtype_of<Out>());
+        gemm<T, Out>(CpuContext{}, m, n, k, 1, {(ta ? at : a).data<T>(), ta ? m : k, ta},
+                     {(tb ? bt : b).data<T>(), tb ? k : n, tb}, 0, {c.data<Out>(), n});
+        for (int64_t i = 0; i < c.numel(); ++i)
+          ASSERT_NEAR(c.at(i), want.at(i), 4 * TypeParam::tolerance + TypeParam::rounding * std::abs(want.at(i)))
+              << ta << tb << " element " << i;
+      }
+  }
+}
+
+// What large products are made by depends on how operands lie, and is divided among threads in both directions.
+TEST(GemmFloat32, LargeProductsOnSeveralThreads) {
+  const int before = threads();
+  Random random(RandomKey{1, 4});
+  struct Case {
+    int64_t m, n, k;
+    bool ta, tb;
+  };
+  // Rows of the right, then of the left operand are 4 KiB apart; then more rows than columns, and the other way round.
+  for (const Case s :
+       {Case{270, 1024, 64, false, false}, Case{1024, 150, 90, true, false}, Case{300, 140, 1024, false, false},
+        Case{700, 150, 110, false, true}, Case{260, 900, 70, true, true}}) {
+    const Tensor a = random_normal(s.ta ? Shape{s.k, s.m} : Shape{s.m, s.k}, random);
+    const Tensor b = random_normal(s.tb ? Shape{s.n, s.k} : Shape{s.k, s.n}, random);
+    const Tensor start = random_normal({s.m, s.n}, random);
+    const Tensor x = a.to(DType::f32), y = b.to(DType::f32);
+    for (const bool adds : {false, true}) {
+      const Tensor wide_x = x.to(DType::f64), wide_y = y.to(DType::f64), want = start.to(DType::f32).to(DType::f64);
+      gemm<double>(CpuContext{}, s.m, s.n, s.k, 1, {wide_x.data<double>(), a.dim(1), s.ta},
+                   {wide_y.data<double>(), b.dim(1), s.tb}, adds ? 1 : 0, {want.data<double>(), s.n});
+      for (const int count : {1, 2, 4, 4, 4, 5}) {
+        set_threads(count);
+        const Tensor c = start.to(DType::f32).clone();
+        gemm<float>(CpuContext{}, s.m, s.n, s.k, 1, {x.data<float>(), a.dim(1), s.ta},
+                    {y.data<float>(), b.dim(1), s.tb}, adds ? 1 : 0, {c.data<float>(), s.n});
+        int64_t wrong = 0;
+        for (int64_t i = 0; i < c.numel(); ++i) wrong += !(std::abs(c.at(i) - want.at(i)) < 2e-4);
+        EXPECT_EQ(wrong, 0) << s.m << ' ' << s.n << ' ' << s.k << s.ta << s.tb << adds << ' ' << count << " threads";
+      }
     }
+  }
+  set_threads(before);
 }
 
 // Rounded after the bias is added: 256 + 1 would be 256.

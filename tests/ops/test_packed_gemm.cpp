@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <limits>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -11,6 +13,8 @@
 #include "duet/core/parallel.h"
 #include "duet/tests/ops/op_cases.h"
 
+// The kernels are there on x86-64 only.
+#if defined(__x86_64__)
 namespace duet::ops {
 namespace {
 
@@ -165,6 +169,9 @@ TEST_F(PackedGemm, RowsComputedByOthers) {
 
 // Each element adds up its terms in one order, wherever its rows and columns are cut.
 TEST_F(PackedGemm, BitsDoNotDependOnTheNumberOfThreads) {
+  const char* packed = std::getenv("DUET_CPU_PACKED");
+  if (cpu_instructions() != CpuInstructions::avx512 || (packed != nullptr && std::string_view(packed) == "0"))
+    GTEST_SKIP() << "the environment forbids it";
   constexpr int64_t m = 301, n = 333, k = 1203;
   Random random(RandomKey{3, 4});
   const Tensor a = random_normal({m, k}, random).to(DType::f32), b = random_normal({n, k}, random).to(DType::f32);
@@ -180,7 +187,9 @@ TEST_F(PackedGemm, BitsDoNotDependOnTheNumberOfThreads) {
   const Tensor one = product(1);
   for (const int count : {2, 3, 6}) {
     const Tensor many = product(count);
-    for (int64_t i = 0; i < m * n; ++i) ASSERT_EQ(one.at(i), many.at(i)) << count << " threads, element " << i;
+    int64_t different = 0;
+    for (int64_t i = 0; i < m * n; ++i) different += one.at(i) != many.at(i);
+    EXPECT_EQ(different, 0) << count << " threads";
   }
   set_threads(before);
   for (int64_t i = 0; i < m; i += 50)
@@ -195,3 +204,4 @@ TEST_F(PackedGemm, BitsDoNotDependOnTheNumberOfThreads) {
 
 }  // namespace
 }  // namespace duet::ops
+#endif
