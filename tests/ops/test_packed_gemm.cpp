@@ -115,8 +115,8 @@ TEST_F(PackedGemm, EveryNumberOfTerms) {
 // Few and many columns beside what is held in panels at a time, one and several pieces, which differ in length, and
 // more rows than a group of panels has.
 TEST_F(PackedGemm, BlocksAndPieces) {
-  for (const int64_t k : {1024, 1025, 1667, 2499})
-    for (const int64_t n : {40, 131, 300}) expect_all_forms({61, n, k});
+  for (const int64_t k : {1024, 1025, 2499})
+    for (const int64_t n : {40, 300}) expect_all_forms({61, n, k});
   expect_all_forms({130, 450, 512});
   expect_all_forms({3, 260, 1700});
 }
