@@ -28,6 +28,10 @@ int thread_count = [] {
 }();
 thread_local bool inside = false;  // a loop's body runs on this thread
 
+uint64_t packed_range(int64_t begin, int64_t end) {
+  return static_cast<uint64_t>(begin) << 32 | static_cast<uint64_t>(end);
+}
+
 // Returns when value is no longer `old`: looks for a while, then sleeps.
 template <class T>
 void await_change(const std::atomic<T>& value, T old) {
@@ -125,12 +129,6 @@ Pool& current_pool() {
   return *pool;
 }
 
-}  // namespace
-
-namespace {
-uint64_t packed_range(int64_t begin, int64_t end) {
-  return static_cast<uint64_t>(begin) << 32 | static_cast<uint64_t>(end);
-}
 }  // namespace
 
 void WorkShares::deal(int64_t n) {

@@ -37,4 +37,10 @@ struct PackedGemm {
 };
 extern const PackedGemm avx512_packed_gemm;
 
+// The kernels for this product where they are faster than oneDNN's, or null.
+const PackedGemm* packed_gemm_for(int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix<const float> b);
+// c = a b + bias, or with `adds` c += a b, on all threads.
+void packed_gemm(const PackedGemm& packed, int64_t m, int64_t n, int64_t k, Matrix<const float> a,
+                 Matrix<const float> b, const float* bias, bool adds, Matrix<float> c);
+
 }  // namespace duet::ops::detail

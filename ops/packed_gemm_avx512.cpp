@@ -286,7 +286,7 @@ class Memory {
   Memory(const Plan& plan, bool left_transposed, float* data)
       : plan_(plan), per_group_(LeftPanels::panels_per_group(left_transposed)), data_(data) {}
   static int64_t size(const Plan& plan) {
-    constexpr int64_t most_per_group = 4;
+    const int64_t most_per_group = LeftPanels::panels_per_group(true);
     return 2 * plan.right_size + (plan.panels + 2 * most_per_group) * plan.panel_size;
   }
 

@@ -1,0 +1,131 @@
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <deque>
+#include <string_view>
+#include <thread>
+
+#include "duet/core/cpu.h"
+#include "duet/core/parallel.h"
+#include "duet/core/tensor.h"
+#include "duet/ops/packed_gemm.h"
+
+// When large float products are packed, and how threads share one.
+namespace duet::ops::detail {
+namespace {
+
+// The rows of one thread's part.
+class SharedRows final : public RowSharing {
+ public:
+  void start() { running_.store(true, std::memory_order_release); }
+  void finish() { running_.store(false, std::memory_order_release); }
+  bool running() const { return running_.load(std::memory_order_acquire); }
+
+  void open(const PackedBlock& block, int64_t panels) override {
+    rows_.deal(panels);
+    block_.store(&block);
+  }
+  int64_t take() override { return rows_.take(owner); }
+  // Whoever has come before may be at work, and is waited for; whoever comes later sees none, or the next block.
+  void close() override {
+    constexpr int patience = 100;  // a helper that has lost its core may need this one
+    block_.store(nullptr);
+    for (int i = 0; helpers_.load() > 0; ++i) i < patience ? cpu_pause() : std::this_thread::yield();
+  }
+  // Computes rows of this part on another thread; false when there were none.
+  bool help(const PackedGemm& packed) {
+    if (block_.load(std::memory_order_relaxed) == nullptr) return false;
+    bool helped = false;
+    helpers_.fetch_add(1);
+    if (const PackedBlock* block = block_.load())
+      for (int64_t p; (p = rows_.take(helper)) >= 0; helped = true) packed.rows(*block, p);
+    helpers_.fetch_sub(1);
+    return helped;
+  }
+
+ private:
+  std::atomic<bool> running_{false};
+  enum Who { owner, helper };
+  WorkShares rows_{1};
+  std::atomic<const PackedBlock*> block_{nullptr};
+  alignas(64) std::atomic<int> helpers_{0};
+};
+
+// Until the other parts are done too, or have had nothing to give for longer than their first columns take, whose rows
+// are not all there yet.
+void help_others(const PackedGemm& packed, std::deque<SharedRows>& parts) {
+  constexpr auto patience = std::chrono::milliseconds(2);
+  auto last = std::chrono::steady_clock::now();
+  for (;;) {
+    bool running = false, helped = false;
+    for (SharedRows& part : parts)
+      if (part.running()) {
+        running = true;
+        helped |= part.help(packed);
+      }
+    if (!running) return;
+    if (helped)
+      last = std::chrono::steady_clock::now();
+    else if (std::chrono::steady_clock::now() - last > patience)
+      return;
+    else
+      std::this_thread::yield();
+  }
+}
+
+}  // namespace
+
+// oneDNN's products read an operand as it lies unless it has to be transposed, and are slow where its rows fall into
+// the same places of the cache.
+const PackedGemm* packed_gemm_for([[maybe_unused]] int64_t m, [[maybe_unused]] int64_t n, [[maybe_unused]] int64_t k,
+                                  [[maybe_unused]] Matrix<const float> a, [[maybe_unused]] Matrix<const float> b) {
+#ifdef DUET_X86_KERNELS
+  static const bool available = [] {
+    const char* value = std::getenv("DUET_CPU_PACKED");
+    return cpu_instructions() == CpuInstructions::avx512 && (value == nullptr || std::string_view(value) != "0");
+  }();
+  constexpr int64_t least_rows = 256, least_columns = 128, least_work = 10'000'000, aliasing = 4096 / sizeof(float);
+  if (!available || m < least_rows || n < least_columns || m * n * k < least_work) return nullptr;
+  if (b.transposed || b.stride % aliasing == 0 || a.stride % aliasing == 0) return &avx512_packed_gemm;
+#endif
+  return nullptr;
+}
+
+// Threads have rectangles of c of a shape that has them pack the least.
+void packed_gemm(const PackedGemm& packed, int64_t m, int64_t n, int64_t k, Matrix<const float> a,
+                 Matrix<const float> b, const float* bias, bool adds, Matrix<float> c) {
+  constexpr int64_t vector = 16;
+  const int64_t parts = threads(), groups = (n + vector - 1) / vector;
+  int64_t down = 1;
+  for (int64_t d = 2; d <= parts; ++d)
+    if (parts % d == 0 && m / d + n / (parts / d) < m / down + n / (parts / down)) down = d;
+  const int64_t across = parts / down;
+  const auto first_row = [&](int64_t i) { return m * i / down; };
+  const auto first_column = [&](int64_t i) { return std::min(n, groups * i / across * vector); };
+  // Taken by the calling thread, so that a step takes the same memory however its threads are scheduled.
+  int64_t most = 0;
+  for (int64_t i = 0; i < down; ++i)
+    for (int64_t j = 0; j < across; ++j) {
+      const int64_t rows = first_row(i + 1) - first_row(i), columns = first_column(j + 1) - first_column(j);
+      if (rows > 0 && columns > 0) most = std::max(most, packed.scratch(rows, columns, k));
+    }
+  const Tensor scratch = Tensor::empty({parts, most}, DType::f32);
+  std::deque<SharedRows> sharing(static_cast<size_t>(parts));
+  parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t i = part / across, j = part % across, row = first_row(i), column = first_column(j);
+      const int64_t rows = first_row(i + 1) - row, columns = first_column(j + 1) - column;
+      if (rows == 0 || columns == 0) continue;
+      SharedRows& rows_of = sharing[static_cast<size_t>(part)];
+      rows_of.start();
+      packed.run(rows, columns, k, {a.data + row * (a.transposed ? 1 : a.stride), a.stride, a.transposed},
+                 {b.data + column * (b.transposed ? b.stride : 1), b.stride, b.transposed},
+                 bias == nullptr ? nullptr : bias + column, adds, {c.data + row * c.stride + column, c.stride},
+                 scratch.data<float>() + part * most, rows_of);
+      rows_of.finish();
+    }
+    help_others(packed, sharing);
+  });
+}
+
+}  // namespace duet::ops::detail
