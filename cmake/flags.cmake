@@ -22,6 +22,9 @@ if(DUET_SANITIZE)
   # g++ 12 reports uninitialised values inside its own headers once they are instrumented (GCC bug 105562).
   target_compile_options(duet_flags INTERFACE -fsanitize=${DUET_SANITIZE} -fno-omit-frame-pointer
                          $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
+  if(DUET_SANITIZE_WITHOUT)
+    target_compile_options(duet_flags INTERFACE -fno-sanitize=${DUET_SANITIZE_WITHOUT})
+  endif()
   target_link_options(duet_flags INTERFACE -fsanitize=${DUET_SANITIZE})
 endif()
 if(DUET_FUZZ)
