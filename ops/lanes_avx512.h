@@ -8,9 +8,41 @@
 namespace duet::ops::detail {
 namespace {
 
-// The first `count` of 16 lanes: none when it is not above zero, all from 16 on.
-__mmask16 first_lanes(int64_t count) {
-  return count >= 16 ? __mmask16(0xFFFF) : count <= 0 ? __mmask16(0) : __mmask16((1u << count) - 1);
+constexpr int lanes = 16;
+using Floats = __m512;
+using Mask = __mmask16;
+
+// The first `count` lanes: none when it is not above zero, all from 16 on.
+inline Mask first_lanes(int64_t count) {
+  return count >= lanes ? Mask(0xFFFF) : count <= 0 ? Mask(0) : Mask((1u << count) - 1);
+}
+
+inline Floats splat(float x) {
+  return _mm512_set1_ps(x);
+}
+inline Floats fma(Floats a, Floats b, Floats c) {
+  return _mm512_fmadd_ps(a, b, c);
+}
+// sum += a b.
+[[gnu::always_inline]] inline void accumulate(Floats& sum, Floats a, Floats b) {
+  sum = _mm512_fmadd_ps(a, b, sum);
+}
+inline Floats load(const float* x) {
+  return _mm512_loadu_ps(x);
+}
+inline Floats load(const float* x, Mask mask) {
+  return _mm512_maskz_loadu_ps(mask, x);
+}
+inline void store(float* x, Floats v) {
+  _mm512_storeu_ps(x, v);
+}
+inline void store(float* x, Mask mask, Floats v) {
+  _mm512_mask_storeu_ps(x, mask, v);
+}
+// The first Count lanes.
+template <int Count>
+[[gnu::always_inline]] inline void store_some(float* x, Floats v) {
+  _mm512_mask_storeu_ps(x, Mask((1u << Count) - 1), v);
 }
 
 // Lane j of x[i] becomes lane i of x[j].
@@ -43,6 +75,22 @@ __mmask16 first_lanes(int64_t count) {
     x[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
     x[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xDD);
   }
+}
+[[gnu::always_inline]] inline void transpose_lanes(Floats (&x)[16]) {
+  __m512i bits[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) bits[i] = _mm512_castps_si512(x[i]);
+  transpose_lanes(bits);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) x[i] = _mm512_castsi512_ps(bits[i]);
+}
+// to[j * step + i] = lane j of x[i], for j < columns and i < Count.
+template <int Count>
+[[gnu::always_inline]] inline void store_transposed(Floats (&x)[16], int64_t columns, float* to, int64_t step) {
+  transpose_lanes(x);
+#pragma GCC unroll 16
+  for (int i = 0; i < lanes; ++i)
+    if (i < columns) store_some<Count>(to + i * step, x[i]);
 }
 
 }  // namespace

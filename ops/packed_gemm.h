@@ -2,22 +2,23 @@
 
 #include "duet/ops/gemm.h"
 
-// Large float products in AVX-512, after Goto & van de Geijn, "Anatomy of High-Performance Matrix Multiplication"
-// (2008): operands are copied into panels that a kernel of 14 by 32 elements reads one after the other. The right
-// operand's panels for the next columns, and the left one's for the next rows, are copied between two tiles of the
-// product, what they are made of having been fetched while the tile before was computed, so that a thread never waits
-// for memory.
+// Large float products in AVX2 and AVX-512, after Goto & van de Geijn, "Anatomy of High-Performance Matrix
+// Multiplication" (2008): operands are copied into panels that a kernel reads one after the other, of 4 rows by 24
+// columns in AVX2, of 14 by 32 in AVX-512. The right operand's panels for the next columns, and the left one's for the
+// next rows, are copied between two tiles of the product, what they are made of having been fetched while the tile
+// before was computed, so that a thread seldom waits for memory.
 namespace duet::ops::detail {
 
-// Some columns of a product, ready to be computed by any thread, 14 rows at a time.
-struct PackedBlock;
+// Some columns of a product, ready to be computed by any thread, a group of rows at a time. The kernels have more in
+// it.
+struct PackedBlock {};
 
 // Hands out the rows of blocks to the thread whose part of the product they are and to threads that are done with
 // theirs: cores are seldom equally free, and the slowest would keep all others waiting.
 class RowSharing {
  public:
-  virtual void open(const PackedBlock& block, int64_t panels) = 0;  // panels of 14 rows, the last one maybe of fewer
-  virtual int64_t take() = 0;                                       // the next panel, or -1 when none is left
+  virtual void open(const PackedBlock& block, int64_t groups) = 0;  // groups of rows
+  virtual int64_t take() = 0;                                       // the next group, or -1 when none is left
   virtual void close() = 0;                                         // returns when nobody works on the block any more
 
  protected:
@@ -25,6 +26,7 @@ class RowSharing {
 };
 
 struct PackedGemm {
+  int64_t columns;  // that are computed together: a thread's part should have a multiple
   // Floats of scratch memory, aligned to 64 bytes, that a product takes.
   int64_t (*scratch)(int64_t m, int64_t n, int64_t k);
   // c (m, n) = a (m, k) b (k, n) + bias, or with `adds` c += it, on the calling thread and those it shares rows with,
@@ -32,10 +34,10 @@ struct PackedGemm {
   // and unless `adds` may hold anything.
   void (*run)(int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix<const float> b, const float* bias,
               bool adds, Matrix<float> c, float* scratch, RowSharing& sharing);
-  // Computes a panel of rows that `take` has handed out.
-  void (*rows)(const PackedBlock& block, int64_t panel);
+  // Computes a group of rows that `take` has handed out.
+  void (*rows)(const PackedBlock& block, int64_t group);
 };
-extern const PackedGemm avx512_packed_gemm;
+extern const PackedGemm avx2_packed_gemm, avx512_packed_gemm;
 
 // The kernels for this product where they are faster than oneDNN's, or null.
 const PackedGemm* packed_gemm_for(int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix<const float> b);

@@ -21,8 +21,8 @@ class SharedRows final : public RowSharing {
   void finish() { running_.store(false, std::memory_order_release); }
   bool running() const { return running_.load(std::memory_order_acquire); }
 
-  void open(const PackedBlock& block, int64_t panels) override {
-    rows_.deal(panels);
+  void open(const PackedBlock& block, int64_t groups) override {
+    rows_.deal(groups);
     block_.store(&block);
   }
   int64_t take() override { return rows_.take(owner); }
@@ -38,7 +38,7 @@ class SharedRows final : public RowSharing {
     bool helped = false;
     helpers_.fetch_add(1);
     if (const PackedBlock* block = block_.load())
-      for (int64_t p; (p = rows_.take(helper)) >= 0; helped = true) packed.rows(*block, p);
+      for (int64_t group; (group = rows_.take(helper)) >= 0; helped = true) packed.rows(*block, group);
     helpers_.fetch_sub(1);
     return helped;
   }
@@ -75,18 +75,20 @@ void help_others(const PackedGemm& packed, std::deque<SharedRows>& parts) {
 
 }  // namespace
 
-// oneDNN's products read an operand as it lies unless it has to be transposed, and are slow where its rows fall into
-// the same places of the cache.
 const PackedGemm* packed_gemm_for([[maybe_unused]] int64_t m, [[maybe_unused]] int64_t n, [[maybe_unused]] int64_t k,
                                   [[maybe_unused]] Matrix<const float> a, [[maybe_unused]] Matrix<const float> b) {
 #ifdef DUET_X86_KERNELS
-  static const bool available = [] {
+  static const CpuInstructions instructions = [] {
     const char* value = std::getenv("DUET_CPU_PACKED");
-    return cpu_instructions() == CpuInstructions::avx512 && (value == nullptr || std::string_view(value) != "0");
+    return value != nullptr && std::string_view(value) == "0" ? CpuInstructions::baseline : cpu_instructions();
   }();
   constexpr int64_t least_rows = 256, least_columns = 128, least_work = 10'000'000, aliasing = 4096 / sizeof(float);
-  if (!available || m < least_rows || n < least_columns || m * n * k < least_work) return nullptr;
-  if (b.transposed || b.stride % aliasing == 0 || a.stride % aliasing == 0) return &avx512_packed_gemm;
+  if (m < least_rows || n < least_columns || m * n * k < least_work) return nullptr;
+  if (instructions == CpuInstructions::avx2) return &avx2_packed_gemm;
+  // In AVX-512 oneDNN reads an operand as it lies unless it has to be transposed, and is slow where its rows fall into
+  // the same places of the cache.
+  if (instructions == CpuInstructions::avx512 && (b.transposed || b.stride % aliasing == 0 || a.stride % aliasing == 0))
+    return &avx512_packed_gemm;
 #endif
   return nullptr;
 }
@@ -94,8 +96,7 @@ const PackedGemm* packed_gemm_for([[maybe_unused]] int64_t m, [[maybe_unused]] i
 // Threads have rectangles of c of a shape that has them pack the least.
 void packed_gemm(const PackedGemm& packed, int64_t m, int64_t n, int64_t k, Matrix<const float> a,
                  Matrix<const float> b, const float* bias, bool adds, Matrix<float> c) {
-  constexpr int64_t vector = 16;
-  const int64_t parts = threads(), groups = (n + vector - 1) / vector;
+  const int64_t vector = packed.columns, parts = threads(), groups = (n + vector - 1) / vector;
   int64_t down = 1;
   for (int64_t d = 2; d <= parts; ++d)
     if (parts % d == 0 && m / d + n / (parts / d) < m / down + n / (parts / down)) down = d;

@@ -1,8 +1,23 @@
 #ifdef __AVX512BF16__
-#include "duet/ops/tile_kernels_avx512.h"
+#include "duet/ops/lanes_avx512.h"
 
 namespace duet::ops::detail {
 namespace {
+constexpr int most_rows = 12;
+}
+}  // namespace duet::ops::detail
+
+#include "duet/ops/tile_kernels.h"
+
+namespace duet::ops::detail {
+namespace {
+
+struct Bfloat16 {
+  static constexpr int per_word = 2;
+  static void multiply_add(Floats& sum, Floats a, Floats b) {
+    sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+  }
+};
 
 // Panels of 32 columns, in each (k + 1) / 2 rows of 32 words, which hold two neighbours in k.
 void arrange_bf16(int64_t k, int64_t n, const void* from, int64_t stride, bool transposed, void* arranged) {
@@ -10,8 +25,8 @@ void arrange_bf16(int64_t k, int64_t n, const void* from, int64_t stride, bool t
   auto* to = static_cast<int32_t*>(arranged);
   const int64_t words = (k + 1) / 2;
   for (int64_t j = 0; j < n; j += panel, to += words * panel)
-    for (int half = 0; half < 2; ++half) {
-      const int64_t column = j + half * vector_words, columns = n - column;
+    for (int half = 0; half < panel; half += lanes) {
+      const int64_t column = j + half, columns = n - column;
       const __mmask16 mask = first_lanes(columns);
       if (!transposed) {
         for (int64_t l = 0; l < k; l += 2) {
@@ -19,12 +34,11 @@ void arrange_bf16(int64_t k, int64_t n, const void* from, int64_t stride, bool t
           const __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, row));
           const __m512i high =
               l + 1 < k ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, row + stride)) : _mm512_setzero_si512();
-          _mm512_store_si512(to + l / 2 * panel + half * vector_words,
-                             _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+          _mm512_store_si512(to + l / 2 * panel + half, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
         }
         continue;
       }
-      for (int64_t l = 0; l < k; l += 2 * vector_words) {
+      for (int64_t l = 0; l < k; l += 2 * lanes) {
         __m512i rows[16];
         const int64_t elements = k - l;
         const __mmask32 there = elements >= 32 ? ~__mmask32(0) : (__mmask32(1) << elements) - 1;
@@ -32,8 +46,8 @@ void arrange_bf16(int64_t k, int64_t n, const void* from, int64_t stride, bool t
           rows[i] =
               i < columns ? _mm512_maskz_loadu_epi16(there, b + (column + i) * stride + l) : _mm512_setzero_si512();
         const int64_t count = (elements + 1) / 2;
-        transpose(rows, static_cast<int>(count < vector_words ? count : vector_words),
-                  to + l / 2 * panel + half * vector_words);
+        transpose_lanes(rows);
+        for (int i = 0; i < lanes && i < count; ++i) _mm512_store_si512(to + l / 2 * panel + half + i * panel, rows[i]);
       }
     }
 }
@@ -41,7 +55,7 @@ void arrange_bf16(int64_t k, int64_t n, const void* from, int64_t stride, bool t
 void pairs_bf16(const float* from, int64_t rows, int64_t columns, void* paired) {
   auto* to = static_cast<int32_t*>(paired);
   for (int64_t i = 0; i < rows; i += 2, from += 2 * tile_stride, to += tile_stride)
-    for (int64_t j = 0; j < columns; j += vector_words) {
+    for (int64_t j = 0; j < columns; j += lanes) {
       const __mmask16 mask = first_lanes(columns - j);
       const __m512 even = _mm512_maskz_loadu_ps(mask, from + j);
       const __m512 odd = i + 1 < rows ? _mm512_maskz_loadu_ps(mask, from + tile_stride + j) : _mm512_setzero_ps();

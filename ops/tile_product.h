@@ -33,7 +33,7 @@ const T* tile_of(const Wide<T>* from, int64_t rows, int64_t columns, T* to);
 template <class T>
 const T* tile_of_pairs(const Wide<T>* from, int64_t rows, int64_t columns, T* to);
 
-// Where the instructions are known: what tile_product does in AVX-512 (f32) and AVX512-BF16.
+// Where the instructions are known: what tile_product does in AVX2 and AVX-512 (f32) and in AVX512-BF16.
 namespace detail {
 struct TileKernels {
   void (*arrange)(int64_t k, int64_t n, const void* b, int64_t stride, bool transposed, void* to);
@@ -41,7 +41,7 @@ struct TileKernels {
                   float* c, int64_t c_stride);
   void (*pairs)(const float* from, int64_t rows, int64_t columns, void* to);
 };
-extern const TileKernels avx512_tiles, avx512_bf16_tiles;
+extern const TileKernels avx2_tiles, avx512_tiles, avx512_bf16_tiles;
 }  // namespace detail
 
 }  // namespace duet::ops

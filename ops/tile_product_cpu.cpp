@@ -13,6 +13,7 @@ const detail::TileKernels* kernels() {
   static const detail::TileKernels* const chosen = []() -> const detail::TileKernels* {
     const bool avx512 = cpu_instructions() == CpuInstructions::avx512;
     if (std::is_same_v<T, float> && avx512) return &detail::avx512_tiles;
+    if (std::is_same_v<T, float> && cpu_instructions() == CpuInstructions::avx2) return &detail::avx2_tiles;
     if (std::is_same_v<T, bf16> && avx512 && cpu_has_bfloat16()) return &detail::avx512_bf16_tiles;
     return nullptr;
   }();

@@ -1,19 +1,13 @@
 #ifdef __AVX2__
-#include <immintrin.h>
-
-#include <cstdint>
 #include <cstring>
+
+#include "duet/ops/lanes_avx2.h"
 
 namespace duet::ops::detail {
 namespace {
 
-constexpr int lanes = 8;
-using Floats = __m256;
 typedef int Ints __attribute__((vector_size(32)));
 
-Floats fma(Floats a, Floats b, Floats c) {
-  return _mm256_fmadd_ps(a, b, c);
-}
 // In two factors, which covers the overflow to infinity and the denormals.
 Floats times_power_of_two(Floats p, Floats, Ints n) {
   const Ints half = n >> 1;
@@ -30,20 +24,11 @@ float largest_of(Floats v) {
   return two[0] > two[1] ? two[0] : two[1];
 }
 
-__m256i mask_of(int64_t n) {
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-Floats load(const float* x) {
-  return _mm256_loadu_ps(x);
-}
 Floats load_first(const float* x, int64_t n) {
-  return _mm256_maskload_ps(x, mask_of(n));
-}
-void store(float* x, Floats v) {
-  _mm256_storeu_ps(x, v);
+  return _mm256_maskload_ps(x, first_lanes(n).bits());
 }
 void store_first(float* x, int64_t n, Floats v) {
-  _mm256_maskstore_ps(x, mask_of(n), v);
+  _mm256_maskstore_ps(x, first_lanes(n).bits(), v);
 }
 
 // As bf16's constructor does: to nearest, ties to even; NaN stays a quiet NaN.

@@ -1,20 +1,13 @@
 // Included by the files that are compiled for AVX-512; where DUET_AVX512_BF16 is defined, for AVX512-BF16 too.
 #pragma once
 
-#include <immintrin.h>
-
-#include <cstdint>
+#include "duet/ops/lanes_avx512.h"
 
 namespace duet::ops::detail {
 namespace {
 
-constexpr int lanes = 16;
-using Floats = __m512;
 typedef int Ints __attribute__((vector_size(64)));
 
-Floats fma(Floats a, Floats b, Floats c) {
-  return _mm512_fmadd_ps(a, b, c);
-}
 Floats times_power_of_two(Floats p, Floats n, Ints) {
   return _mm512_scalef_ps(p, n);
 }
@@ -25,20 +18,11 @@ float largest_of(Floats v) {
   return _mm512_reduce_max_ps(v);
 }
 
-__mmask16 mask_of(int64_t n) {
-  return static_cast<__mmask16>((1u << n) - 1);
-}
-Floats load(const float* x) {
-  return _mm512_loadu_ps(x);
-}
 Floats load_first(const float* x, int64_t n) {
-  return _mm512_maskz_loadu_ps(mask_of(n), x);
-}
-void store(float* x, Floats v) {
-  _mm512_storeu_ps(x, v);
+  return load(x, first_lanes(n));
 }
 void store_first(float* x, int64_t n, Floats v) {
-  _mm512_mask_storeu_ps(x, mask_of(n), v);
+  store(x, first_lanes(n), v);
 }
 
 Floats widened(__m256i x) {
@@ -65,13 +49,13 @@ Floats load(const uint16_t* x) {
   return widened(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
 }
 Floats load_first(const uint16_t* x, int64_t n) {
-  return widened(_mm256_maskz_loadu_epi16(mask_of(n), x));
+  return widened(_mm256_maskz_loadu_epi16(first_lanes(n), x));
 }
 void store(uint16_t* x, Floats v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(x), narrowed(v));
 }
 void store_first(uint16_t* x, int64_t n, Floats v) {
-  _mm256_mask_storeu_epi16(x, mask_of(n), narrowed(v));
+  _mm256_mask_storeu_epi16(x, first_lanes(n), narrowed(v));
 }
 
 }  // namespace

@@ -11,6 +11,9 @@ typedef int Ints __attribute__((vector_size(16)));
 typedef uint32_t Words __attribute__((vector_size(16)));
 typedef uint16_t Halves __attribute__((vector_size(8)));
 
+Floats splat(float x) {
+  return x - Floats{};
+}
 Floats fma(Floats a, Floats b, Floats c) {
   return a * b + c;
 }

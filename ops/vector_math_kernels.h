@@ -1,5 +1,5 @@
 // Included by the files that are compiled one per set of instructions, after each has said what its vectors are: Floats
-// and Ints of `lanes` elements (vectors of the compiler, which have its operators); fma(a, b, c) = a b + c;
+// and Ints of `lanes` elements (vectors of the compiler, which have its operators); splat(x), fma(a, b, c) = a b + c;
 // times_power_of_two(p, n, whole); sum_of and largest_of the lanes; load, load_first, store and store_first for float
 // and for the bits of bf16. All in an anonymous namespace, and no function of others that is inline or a template: the
 // linker might choose the copy from here for all, also where there are no such instructions.
@@ -10,9 +10,6 @@
 namespace duet::ops::detail {
 namespace {
 
-Floats splat(float x) {
-  return x - Floats{};
-}
 Floats bits_as_floats(Ints x) {
   return reinterpret_cast<Floats>(x);
 }
@@ -151,7 +148,7 @@ DUET_MAP(gelu_tanh_span, gelu_tanh_of)
 DUET_MAP_BACKWARD(gelu_backward_span, gelu_derivative)
 DUET_MAP_BACKWARD(gelu_tanh_backward_span, gelu_tanh_derivative)
 
-Ints first_lanes(int64_t n) {
+Ints counted_lanes(int64_t n) {
   Ints index;
   for (int i = 0; i < lanes; ++i) index[i] = i;
   return index < static_cast<int>(n);
@@ -167,7 +164,7 @@ float largest_span(const T* x, int64_t n) {
   for (; i + side_by_side * lanes <= n; i += side_by_side * lanes)
     for (int k = 0; k < side_by_side; ++k) take(top[k], load(x + i + k * lanes));
   for (; i + lanes <= n; i += lanes) take(top[0], load(x + i));
-  if (i < n) take(top[1], first_lanes(n - i) ? load_first(x + i, n - i) : lowest);
+  if (i < n) take(top[1], counted_lanes(n - i) ? load_first(x + i, n - i) : lowest);
   for (int k = 1; k < side_by_side; ++k) take(top[0], top[k]);
   return largest_of(top[0]);
 }
@@ -189,7 +186,7 @@ double exponentials_span(const T* x, float* y, int64_t n, float scale, float off
       sum += e;
     }
     if (i < end) {
-      const Floats e = first_lanes(end - i) ? f(load_first(x + i, end - i)) : Floats{};
+      const Floats e = counted_lanes(end - i) ? f(load_first(x + i, end - i)) : Floats{};
       store_first(y + i, end - i, e);
       sum += e;
     }

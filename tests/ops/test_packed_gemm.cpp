@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
@@ -25,21 +26,24 @@ struct Sizes {
 // Hands out rows to one thread.
 class OneThread final : public detail::RowSharing {
  public:
-  void open(const detail::PackedBlock&, int64_t panels) override {
+  void open(const detail::PackedBlock&, int64_t groups) override {
     next_ = 0;
-    panels_ = panels;
+    groups_ = groups;
   }
-  int64_t take() override { return next_ < panels_ ? next_++ : -1; }
+  int64_t take() override { return next_ < groups_ ? next_++ : -1; }
   void close() override {}
 
  private:
-  int64_t next_ = 0, panels_ = 0;
+  int64_t next_ = 0, groups_ = 0;
 };
 
-class PackedGemm : public ::testing::Test {
+class PackedGemm : public ::testing::TestWithParam<CpuInstructions> {
  protected:
   void SetUp() override {
-    if (!cpu_has(CpuInstructions::avx512)) GTEST_SKIP() << "this processor has no AVX-512";
+    if (!cpu_has(GetParam())) GTEST_SKIP() << "this processor has no " << name_of(GetParam());
+  }
+  static const detail::PackedGemm& kernels() {
+    return GetParam() == CpuInstructions::avx2 ? detail::avx2_packed_gemm : detail::avx512_packed_gemm;
   }
 
   // Numbers of which sums of thousands are exact in float, so that results can be compared to the bit.
@@ -65,7 +69,7 @@ class PackedGemm : public ::testing::Test {
     const Tensor before = numbers(s.m, s.n, random), bias = numbers(1, s.n, random);
     const Tensor left = spaced(a), right = spaced(b);
     const Tensor c = adds ? spaced(before) : Tensor::full({s.m, s.n + gap}, DType::f32, nan);
-    const auto& packed = detail::avx512_packed_gemm;
+    const auto& packed = kernels();
     // Nothing may depend on what the memory held, or be written behind its end.
     const int64_t size = packed.scratch(s.m, s.n, s.k);
     constexpr int64_t guard = 64;
@@ -100,36 +104,37 @@ class PackedGemm : public ::testing::Test {
   }
 };
 
-TEST_F(PackedGemm, EveryNumberOfRows) {
-  for (int64_t m = 1; m <= 29; ++m) expect_all_forms({m, 33, 20});
+TEST_P(PackedGemm, EveryNumberOfRows) {
+  for (int64_t m = 1; m <= 35; ++m) expect_all_forms({m, 33, 20});
+  for (int64_t m = 63; m <= 66; ++m) expect_all_forms({m, 33, 20});
 }
 
-TEST_F(PackedGemm, EveryNumberOfColumns) {
+TEST_P(PackedGemm, EveryNumberOfColumns) {
   for (int64_t n = 1; n <= 66; ++n) expect_all_forms({15, n, 20});
 }
 
-TEST_F(PackedGemm, EveryNumberOfTerms) {
+TEST_P(PackedGemm, EveryNumberOfTerms) {
   for (int64_t k = 1; k <= 70; ++k) expect_all_forms({17, 35, k});
 }
 
 // Few and many columns beside what is held in panels at a time, one and several pieces, which differ in length, and
-// more rows than a group of panels has.
-TEST_F(PackedGemm, BlocksAndPieces) {
-  for (const int64_t k : {1024, 1025, 2499})
+// several groups of rows, the last one smaller.
+TEST_P(PackedGemm, BlocksAndPieces) {
+  for (const int64_t k : {440, 441, 1024, 1025, 2499})
     for (const int64_t n : {40, 300}) expect_all_forms({61, n, k});
   expect_all_forms({130, 450, 512});
   expect_all_forms({3, 260, 1700});
 }
 
 // Rows that others compute, while the thread whose product it is computes some too, and all of them.
-TEST_F(PackedGemm, RowsComputedByOthers) {
+TEST_P(PackedGemm, RowsComputedByOthers) {
   class Shared final : public detail::RowSharing {
    public:
     explicit Shared(bool all) : all_(all) {}
-    void open(const detail::PackedBlock& block, int64_t panels) override {
-      const int64_t kept = all_ ? 0 : panels / 2;
-      helper_ = std::thread([&block, kept, panels] {
-        for (int64_t p = panels - 1; p >= kept; --p) detail::avx512_packed_gemm.rows(block, p);
+    void open(const detail::PackedBlock& block, int64_t groups) override {
+      const int64_t kept = all_ ? 0 : groups / 2;
+      helper_ = std::thread([&block, kept, groups] {
+        for (int64_t i = groups - 1; i >= kept; --i) kernels().rows(block, i);
       });
       next_ = 0;
       kept_ = kept;
@@ -153,7 +158,7 @@ TEST_F(PackedGemm, RowsComputedByOthers) {
       const Tensor a = numbers(transposed ? s.k : s.m, transposed ? s.m : s.k, random), b = numbers(s.n, s.k, random);
       const auto product = [&](detail::RowSharing& sharing) {
         const Tensor c = Tensor::empty({s.m, s.n}, DType::f32);
-        const auto& packed = detail::avx512_packed_gemm;
+        const auto& packed = kernels();
         const Tensor scratch = Tensor::empty({packed.scratch(s.m, s.n, s.k)}, DType::f32);
         packed.run(s.m, s.n, s.k, {a.data<float>(), a.dim(1), transposed}, {b.data<float>(), s.k, true}, nullptr, false,
                    {c.data<float>(), s.n}, scratch.data<float>(), sharing);
@@ -168,9 +173,9 @@ TEST_F(PackedGemm, RowsComputedByOthers) {
 }
 
 // Each element adds up its terms in one order, wherever its rows and columns are cut.
-TEST_F(PackedGemm, BitsDoNotDependOnTheNumberOfThreads) {
+TEST_P(PackedGemm, BitsDoNotDependOnTheNumberOfThreads) {
   const char* packed = std::getenv("DUET_CPU_PACKED");
-  if (cpu_instructions() != CpuInstructions::avx512 || (packed != nullptr && std::string_view(packed) == "0"))
+  if (cpu_instructions() != GetParam() || (packed != nullptr && std::string_view(packed) == "0"))
     GTEST_SKIP() << "the environment forbids it";
   constexpr int64_t m = 301, n = 333, k = 1203;
   Random random(RandomKey{3, 4});
@@ -201,6 +206,9 @@ TEST_F(PackedGemm, BitsDoNotDependOnTheNumberOfThreads) {
       ASSERT_NEAR(one.at(i * n + j), want, 2e-4) << i << ", " << j;
     }
 }
+
+INSTANTIATE_TEST_SUITE_P(Kernels, PackedGemm, testing::Values(CpuInstructions::avx2, CpuInstructions::avx512),
+                         [](const auto& info) { return std::string(name_of(info.param)); });
 
 }  // namespace
 }  // namespace duet::ops

@@ -1,0 +1,85 @@
+// Included by the files that are compiled one per set of instructions and element type, after ops/lanes_*.h and once
+// each has said how many rows are computed together, `most_rows`, in an anonymous namespace. No function of others that
+// is inline or a template: the linker might choose the copy from here for all, also where there are no such
+// instructions.
+#pragma once
+
+#include "duet/ops/register_tile.h"
+#include "duet/ops/tile_product.h"
+
+namespace duet::ops::detail {
+namespace {
+
+constexpr int panel = 2 * lanes;
+
+// M rows by V vectors of columns, of which `columns` count. Word l of row i of a is at i * RowStep + l * WordStep.
+template <class Word, int M, int V, int64_t RowStep, int64_t WordStep>
+void micro_product(int64_t words, const float* a, const float* b, bool accumulates, float* c, int64_t c_stride,
+                   int64_t columns) {
+  Floats sum[M][V] = {};
+  for (int64_t l = 0; l < words; ++l) add_word<Word, RowStep>(a + l * WordStep, b + l * panel, sum);
+  store_tile(sum, accumulates, c, c_stride, columns);
+}
+
+template <class Word, int V, int64_t RowStep, int64_t WordStep, int M = most_rows>
+void rows_product(int64_t rows, int64_t words, const float* a, const float* b, bool accumulates, float* c,
+                  int64_t c_stride, int64_t columns) {
+  if constexpr (M > 1)
+    if (rows < M)
+      return rows_product<Word, V, RowStep, WordStep, M - 1>(rows, words, a, b, accumulates, c, c_stride, columns);
+  micro_product<Word, M, V, RowStep, WordStep>(words, a, b, accumulates, c, c_stride, columns);
+}
+
+template <class Word, int64_t RowStep, int64_t WordStep>
+void panels_product(int64_t m, int64_t n, int64_t words, const float* a, const float* b, bool accumulates, float* c,
+                    int64_t c_stride) {
+  // The last two groups of rows share what is left: three rows alone would keep the units half busy.
+  for (int64_t i = 0; i < m;) {
+    const int64_t left = m - i, rows = left <= most_rows ? left : left < 2 * most_rows ? (left + 1) / 2 : most_rows;
+    for (int64_t j = 0; j < n; j += panel) {
+      float* const to = c + i * c_stride + j;
+      if (n - j > lanes)
+        rows_product<Word, 2, RowStep, WordStep>(rows, words, a + i * RowStep, b + j * words, accumulates, to, c_stride,
+                                                 n - j);
+      else
+        rows_product<Word, 1, RowStep, WordStep>(rows, words, a + i * RowStep, b + j * words, accumulates, to, c_stride,
+                                                 n - j);
+    }
+    i += rows;
+  }
+}
+
+template <class Word>
+void product(int64_t m, int64_t n, int64_t k, const void* a, bool a_transposed, const void* b, bool accumulates,
+             float* c, int64_t c_stride) {
+  const int64_t words = (k + Word::per_word - 1) / Word::per_word;
+  const auto *left = static_cast<const float*>(a), *right = static_cast<const float*>(b);
+  if (a_transposed)
+    panels_product<Word, 1, tile_stride>(m, n, words, left, right, accumulates, c, c_stride);
+  else
+    panels_product<Word, tile_stride / Word::per_word, 1>(m, n, words, left, right, accumulates, c, c_stride);
+}
+
+// Panels of two vectors of columns, in each k rows.
+inline void arrange_float(int64_t k, int64_t n, const void* from, int64_t stride, bool transposed, void* arranged) {
+  const auto* b = static_cast<const float*>(from);
+  auto* to = static_cast<float*>(arranged);
+  for (int64_t j = 0; j < n; j += panel, to += k * panel)
+    for (int half = 0; half < panel; half += lanes) {
+      const int64_t column = j + half, columns = n - column;
+      if (!transposed) {
+        const Mask mask = first_lanes(columns);
+        for (int64_t l = 0; l < k; ++l) store(to + l * panel + half, load(b + l * stride + column, mask));
+        continue;
+      }
+      for (int64_t l = 0; l < k; l += lanes) {
+        Floats rows[lanes];
+        const Mask words = first_lanes(k - l);
+        for (int i = 0; i < lanes; ++i) rows[i] = i < columns ? load(b + (column + i) * stride + l, words) : Floats{};
+        store_transposed<lanes>(rows, k - l, to + l * panel + half, panel);
+      }
+    }
+}
+
+}  // namespace
+}  // namespace duet::ops::detail

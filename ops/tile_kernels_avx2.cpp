@@ -1,0 +1,15 @@
+#ifdef __AVX2__
+#include "duet/ops/lanes_avx2.h"
+
+namespace duet::ops::detail {
+namespace {
+constexpr int most_rows = 6;
+}
+}  // namespace duet::ops::detail
+
+#include "duet/ops/tile_kernels.h"
+
+namespace duet::ops::detail {
+const TileKernels avx2_tiles{arrange_float, product<Float>, nullptr};
+}  // namespace duet::ops::detail
+#endif
