@@ -208,7 +208,7 @@ TEST_P(PackedGemm, BitsDoNotDependOnTheNumberOfThreads) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, PackedGemm, testing::Values(CpuInstructions::avx2, CpuInstructions::avx512),
-                         [](const auto& info) { return std::string(name_of(info.param)); });
+                         [](const auto& test) { return std::string(name_of(test.param)); });
 
 }  // namespace
 }  // namespace duet::ops
