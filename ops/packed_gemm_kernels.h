@@ -11,7 +11,7 @@
 // No function of others that is inline or a template: the linker might choose the copy from here for all, also where
 // there are no such instructions.
 #include "duet/ops/packed_gemm.h"
-#include "duet/ops/packed_panels.h"
+#include "duet/ops/packed_panel_kernels.h"
 #include "duet/ops/register_tile.h"
 
 namespace duet::ops::detail {
