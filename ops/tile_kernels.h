@@ -1,7 +1,8 @@
 // Included by the files that are compiled one per set of instructions and element type, after ops/lanes_*.h and once
-// each has said how many rows are computed together, `most_rows`, in an anonymous namespace. No function of others that
-// is inline or a template: the linker might choose the copy from here for all, also where there are no such
-// instructions.
+// each has said in an anonymous namespace how many rows by how many vectors of columns are computed together,
+// `most_rows` and `panel_vectors`, and whether one panel is used for all rows before the next, `panel_by_panel`: where
+// a tile is small, and reads more, it then reads from the first-level cache. No function of others that is inline or a
+// template: the linker might choose the copy from here for all, also where there are no such instructions.
 #pragma once
 
 #include "duet/ops/register_tile.h"
@@ -10,7 +11,7 @@
 namespace duet::ops::detail {
 namespace {
 
-constexpr int panel = 2 * lanes;
+constexpr int panel = panel_vectors * lanes;
 
 // M rows by V vectors of columns, of which `columns` count. Word l of row i of a is at i * RowStep + l * WordStep.
 template <class Word, int M, int V, int64_t RowStep, int64_t WordStep>
@@ -30,22 +31,37 @@ void rows_product(int64_t rows, int64_t words, const float* a, const float* b, b
   micro_product<Word, M, V, RowStep, WordStep>(words, a, b, accumulates, c, c_stride, columns);
 }
 
+// Some rows by one panel, of whose vectors those count that have columns.
+template <class Word, int64_t RowStep, int64_t WordStep, int V = panel_vectors>
+void panel_product(int64_t rows, int64_t words, const float* a, const float* b, bool accumulates, float* c,
+                   int64_t c_stride, int64_t columns) {
+  if constexpr (V > 1)
+    if (columns <= (V - 1) * lanes)
+      return panel_product<Word, RowStep, WordStep, V - 1>(rows, words, a, b, accumulates, c, c_stride, columns);
+  rows_product<Word, V, RowStep, WordStep>(rows, words, a, b, accumulates, c, c_stride, columns);
+}
+
+// How many of the rows left are computed together. The last two groups share what is left: three rows alone would keep
+// the units half busy.
+inline int64_t next_rows(int64_t left) {
+  return left <= most_rows ? left : left < 2 * most_rows ? (left + 1) / 2 : most_rows;
+}
+
 template <class Word, int64_t RowStep, int64_t WordStep>
 void panels_product(int64_t m, int64_t n, int64_t words, const float* a, const float* b, bool accumulates, float* c,
                     int64_t c_stride) {
-  // The last two groups of rows share what is left: three rows alone would keep the units half busy.
-  for (int64_t i = 0; i < m;) {
-    const int64_t left = m - i, rows = left <= most_rows ? left : left < 2 * most_rows ? (left + 1) / 2 : most_rows;
-    for (int64_t j = 0; j < n; j += panel) {
-      float* const to = c + i * c_stride + j;
-      if (n - j > lanes)
-        rows_product<Word, 2, RowStep, WordStep>(rows, words, a + i * RowStep, b + j * words, accumulates, to, c_stride,
-                                                 n - j);
-      else
-        rows_product<Word, 1, RowStep, WordStep>(rows, words, a + i * RowStep, b + j * words, accumulates, to, c_stride,
-                                                 n - j);
+  const auto part = [=](int64_t i, int64_t rows, int64_t j) {
+    panel_product<Word, RowStep, WordStep>(rows, words, a + i * RowStep, b + j * words, accumulates,
+                                           c + i * c_stride + j, c_stride, n - j);
+  };
+  if constexpr (panel_by_panel) {
+    for (int64_t j = 0; j < n; j += panel)
+      for (int64_t i = 0, rows; i < m; i += rows) part(i, rows = next_rows(m - i), j);
+  } else {
+    for (int64_t i = 0, rows; i < m; i += rows) {
+      rows = next_rows(m - i);
+      for (int64_t j = 0; j < n; j += panel) part(i, rows, j);
     }
-    i += rows;
   }
 }
 
@@ -60,7 +76,7 @@ void product(int64_t m, int64_t n, int64_t k, const void* a, bool a_transposed, 
     panels_product<Word, tile_stride / Word::per_word, 1>(m, n, words, left, right, accumulates, c, c_stride);
 }
 
-// Panels of two vectors of columns, in each k rows.
+// Panels of `panel` columns, in each k rows.
 inline void arrange_float(int64_t k, int64_t n, const void* from, int64_t stride, bool transposed, void* arranged) {
   const auto* b = static_cast<const float*>(from);
   auto* to = static_cast<float*>(arranged);

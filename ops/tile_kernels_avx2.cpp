@@ -3,8 +3,9 @@
 
 namespace duet::ops::detail {
 namespace {
-constexpr int most_rows = 6;
-}
+constexpr int most_rows = 4, panel_vectors = 3;
+constexpr bool panel_by_panel = true;
+}  // namespace
 }  // namespace duet::ops::detail
 
 #include "duet/ops/tile_kernels.h"

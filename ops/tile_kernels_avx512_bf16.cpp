@@ -3,8 +3,9 @@
 
 namespace duet::ops::detail {
 namespace {
-constexpr int most_rows = 12;
-}
+constexpr int most_rows = 12, panel_vectors = 2;
+constexpr bool panel_by_panel = false;
+}  // namespace
 }  // namespace duet::ops::detail
 
 #include "duet/ops/tile_kernels.h"

@@ -31,7 +31,8 @@ constexpr int64_t padded(int64_t n, int64_t to) {
 
 template <class T>
 int64_t arranged_size(int64_t k, int64_t n) {
-  return padded(k, 2) * padded(n, 32);
+  // Kernels fill whole panels, of 24 or 32 columns.
+  return padded(k, 2) * padded(n + 23, 32);
 }
 
 template <class T>
