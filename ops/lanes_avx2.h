@@ -50,6 +50,24 @@ inline void store(float* x, Mask mask, Floats v) {
   else
     _mm256_maskstore_ps(x, mask.bits(), v);
 }
+// The first Count lanes, of 4 or 8.
+template <int Count>
+[[gnu::always_inline]] inline Floats load_some(const float* x) {
+  static_assert(Count == 4 || Count == lanes);
+  if constexpr (Count == lanes)
+    return _mm256_loadu_ps(x);
+  else
+    return _mm256_castps128_ps256(_mm_loadu_ps(x));
+}
+template <int Count>
+[[gnu::always_inline]] inline void store_some(float* x, Floats v) {
+  static_assert(Count == 4 || Count == lanes);
+  if constexpr (Count == lanes)
+    _mm256_storeu_ps(x, v);
+  else
+    _mm_storeu_ps(x, _mm256_castps256_ps128(v));
+}
+
 // Lane j of x[i] becomes lane i of x[j].
 [[gnu::always_inline]] inline void transpose_lanes(Floats (&x)[8]) {
   Floats t[8];
@@ -73,23 +91,6 @@ inline void store(float* x, Mask mask, Floats v) {
   }
 #pragma GCC unroll 8
   for (int i = 0; i < 8; ++i) x[i] = t[i];
-}
-// The first Count lanes, of 4 or 8.
-template <int Count>
-[[gnu::always_inline]] inline void store_some(float* x, Floats v) {
-  static_assert(Count == 4 || Count == lanes);
-  if constexpr (Count == lanes)
-    _mm256_storeu_ps(x, v);
-  else
-    _mm_storeu_ps(x, _mm256_castps256_ps128(v));
-}
-// to[j * step + i] = lane j of x[i], for j < columns and i < Count.
-template <int Count>
-[[gnu::always_inline]] inline void store_transposed(Floats (&x)[8], int64_t columns, float* to, int64_t step) {
-  transpose_lanes(x);
-#pragma GCC unroll 8
-  for (int i = 0; i < lanes; ++i)
-    if (i < columns) store_some<Count>(to + i * step, x[i]);
 }
 
 }  // namespace

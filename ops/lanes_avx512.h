@@ -25,7 +25,7 @@ inline Floats fma(Floats a, Floats b, Floats c) {
 }
 // sum += a b.
 [[gnu::always_inline]] inline void accumulate(Floats& sum, Floats a, Floats b) {
-  sum = _mm512_fmadd_ps(a, b, sum);
+  sum = fma(a, b, sum);
 }
 inline Floats load(const float* x) {
   return _mm512_loadu_ps(x);
@@ -40,6 +40,10 @@ inline void store(float* x, Mask mask, Floats v) {
   _mm512_mask_storeu_ps(x, mask, v);
 }
 // The first Count lanes.
+template <int Count>
+[[gnu::always_inline]] inline Floats load_some(const float* x) {
+  return _mm512_maskz_loadu_ps(Mask((1u << Count) - 1), x);
+}
 template <int Count>
 [[gnu::always_inline]] inline void store_some(float* x, Floats v) {
   _mm512_mask_storeu_ps(x, Mask((1u << Count) - 1), v);
@@ -83,14 +87,6 @@ template <int Count>
   transpose_lanes(bits);
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) x[i] = _mm512_castsi512_ps(bits[i]);
-}
-// to[j * step + i] = lane j of x[i], for j < columns and i < Count.
-template <int Count>
-[[gnu::always_inline]] inline void store_transposed(Floats (&x)[16], int64_t columns, float* to, int64_t step) {
-  transpose_lanes(x);
-#pragma GCC unroll 16
-  for (int i = 0; i < lanes; ++i)
-    if (i < columns) store_some<Count>(to + i * step, x[i]);
 }
 
 }  // namespace

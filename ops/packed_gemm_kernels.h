@@ -12,7 +12,6 @@
 // there are no such instructions.
 #include "duet/ops/packed_gemm.h"
 #include "duet/ops/packed_panel_kernels.h"
-#include "duet/ops/register_tile.h"
 
 namespace duet::ops::detail {
 namespace {
@@ -52,7 +51,6 @@ void tile(int64_t terms, const float* a, const float* b, const float* bias, bool
       _mm_prefetch(second, _MM_HINT_T0);
       first += s->step;
       second += s->step;
-
       add_terms<unrolled>(a, b, sum);
     }
   }
@@ -290,5 +288,4 @@ void run(int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix<const fl
 }
 
 }  // namespace
-
 }  // namespace duet::ops::detail

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "duet/ops/gemm.h"
+#include "duet/ops/register_tile.h"
 
 namespace duet::ops::detail {
 namespace {
@@ -176,10 +177,12 @@ class LeftPanels {
     float* const to = to_ + term_ * tile_rows;
     if (piece_.x.transposed) {
       for (int64_t i = 0; i < terms; ++i)
-        for (int64_t p = 0; p * tile_rows < rows; ++p)
-          store_some<tile_rows>(
-              to + p * panel_size_ + i * tile_rows,
-              load(from + i * stride + p * tile_rows, first_lanes(smaller(tile_rows, rows - p * tile_rows))));
+        for (int64_t p = 0; p * tile_rows < rows; ++p) {
+          const float* const x = from + i * stride + p * tile_rows;
+          const int64_t there = rows - p * tile_rows;
+          store_some<tile_rows>(to + p * panel_size_ + i * tile_rows,
+                                there >= tile_rows ? load_some<tile_rows>(x) : load(x, first_lanes(there)));
+        }
     } else {
       for (int64_t p = 0; p * tile_rows < rows; ++p)
         for (int64_t i = 0; i < terms; i += lanes) {

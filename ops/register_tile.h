@@ -59,5 +59,14 @@ template <int R, int V>
     }
 }
 
+// to[j * step + i] = lane j of x[i], for j < columns and i < Count.
+template <int Count>
+[[gnu::always_inline]] inline void store_transposed(Floats (&x)[lanes], int64_t columns, float* to, int64_t step) {
+  transpose_lanes(x);
+#pragma GCC unroll 16
+  for (int j = 0; j < lanes; ++j)
+    if (j < columns) store_some<Count>(to + j * step, x[j]);
+}
+
 }  // namespace
 }  // namespace duet::ops::detail

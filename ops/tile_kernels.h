@@ -81,18 +81,18 @@ inline void arrange_float(int64_t k, int64_t n, const void* from, int64_t stride
   const auto* b = static_cast<const float*>(from);
   auto* to = static_cast<float*>(arranged);
   for (int64_t j = 0; j < n; j += panel, to += k * panel)
-    for (int half = 0; half < panel; half += lanes) {
-      const int64_t column = j + half, columns = n - column;
+    for (int vector = 0; vector < panel; vector += lanes) {
+      const int64_t column = j + vector, columns = n - column;
       if (!transposed) {
         const Mask mask = first_lanes(columns);
-        for (int64_t l = 0; l < k; ++l) store(to + l * panel + half, load(b + l * stride + column, mask));
+        for (int64_t l = 0; l < k; ++l) store(to + l * panel + vector, load(b + l * stride + column, mask));
         continue;
       }
       for (int64_t l = 0; l < k; l += lanes) {
         Floats rows[lanes];
         const Mask words = first_lanes(k - l);
         for (int i = 0; i < lanes; ++i) rows[i] = i < columns ? load(b + (column + i) * stride + l, words) : Floats{};
-        store_transposed<lanes>(rows, k - l, to + l * panel + half, panel);
+        store_transposed<lanes>(rows, k - l, to + l * panel + vector, panel);
       }
     }
 }
