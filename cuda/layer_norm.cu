@@ -151,12 +151,19 @@ struct NormTerms {
   const T *x, *dy;
   const float *mean, *rstd;
   int64_t width;
-  __device__ void operator()(int64_t r, int64_t c, float (&terms)[2][pack]) const {
+  struct Input {
+    Pack<T, pack> x, dy;
+    float mean, rstd;
+  };
+  __device__ Input read(int64_t r, int64_t c) const {
+    return {load_pack<pack>(x + r * width + c), load_pack<pack>(dy + r * width + c), mean[r], rstd[r]};
+  }
+  __device__ void operator()(int64_t, int64_t, const Input& in, float (&terms)[2][pack]) const {
     float v[pack];
-    load<pack>(x + r * width + c, v);
-    load<pack>(dy + r * width + c, terms[1]);
+    to_floats(in.x, v);
+    to_floats(in.dy, terms[1]);
 #pragma unroll
-    for (int j = 0; j < pack; ++j) terms[0][j] = terms[1][j] * (v[j] - mean[r]) * rstd[r];
+    for (int j = 0; j < pack; ++j) terms[0][j] = terms[1][j] * (v[j] - in.mean) * in.rstd;
   }
 };
 
