@@ -8,27 +8,34 @@ namespace duet::cuda {
 // Sums over rows, for the gradients of biases and norms, in two passes with a fixed order: blocks sum a stretch of rows
 // for some columns into a float matrix (stretches, outputs, width), then as many threads share the stretches of a
 // column, since a single one would wait for most of the time.
-constexpr int column_lanes = 32;  // threads side by side, `pack` columns each
-constexpr int column_depth = 8;   // threads above one another, which take turns with the rows
+constexpr int column_lanes = 32;          // threads side by side, `pack` columns each
+constexpr int column_depth = 8;           // threads above one another, which take turns with the rows
+constexpr int column_blocks_at_once = 4;  // that a multiprocessor holds, with 64 registers a thread
 
-// f(row, first column, out) computes `outputs` terms for `pack` columns of one row.
+// f(row, first column, f.read(row, first column), out) computes `outputs` terms for `pack` columns of one row. The next
+// row is read before this one is computed with, since what f writes would keep the compiler from doing so.
 template <class F, int outputs, int pack>
-__global__ void column_partials_kernel(F f, int64_t rows, int64_t width, int64_t rows_per_block, float* partials) {
+__global__ void __launch_bounds__(column_lanes* column_depth, column_blocks_at_once)
+    column_partials_kernel(F f, int64_t rows, int64_t width, int64_t rows_per_block, float* partials) {
   __shared__ float shared[column_depth][outputs][column_lanes * pack + 1];
   const int lane = static_cast<int>(threadIdx.x), depth = static_cast<int>(threadIdx.y);
   const int64_t column = (static_cast<int64_t>(blockIdx.x) * column_lanes + lane) * pack;
   const int64_t first = blockIdx.y * rows_per_block;
   const int64_t last = first + rows_per_block < rows ? first + rows_per_block : rows;
   float sums[outputs][pack] = {};
-  if (column < width)
+  if (column < width && first + depth < last) {
+    auto next = f.read(first + depth, column);
     for (int64_t r = first + depth; r < last; r += column_depth) {
+      const auto in = next;
+      if (r + column_depth < last) next = f.read(r + column_depth, column);
       float terms[outputs][pack];
-      f(r, column, terms);
+      f(r, column, in, terms);
 #pragma unroll
       for (int o = 0; o < outputs; ++o)
 #pragma unroll
         for (int j = 0; j < pack; ++j) sums[o][j] += terms[o][j];
     }
+  }
 #pragma unroll
   for (int o = 0; o < outputs; ++o)
 #pragma unroll
@@ -81,8 +88,9 @@ void column_reduce(CudaContext context, const char* name, F f, int64_t rows, int
                    ColumnResults<Y, outputs> results) {
   if (width == 0) return;
   const int64_t column_blocks = (width + column_lanes * pack - 1) / (column_lanes * pack);
-  // Enough blocks to fill the device a few times, but each with some rows to sum.
-  const int64_t wanted = 4 * context_of(context).multiprocessors / column_blocks + 1;
+  // As many blocks as the device holds at once, so that none starts when others have ended, but each with rows to sum.
+  const int64_t held = column_blocks_at_once * context_of(context).multiprocessors;
+  const int64_t wanted = held < column_blocks ? 1 : held / column_blocks;
   int64_t stretches = rows / (4 * column_depth) + 1;
   if (stretches > wanted) stretches = wanted;
   const int64_t rows_per_block = (rows + stretches - 1) / stretches;
@@ -97,8 +105,9 @@ template <class T, int pack>
 struct ColumnValue {
   const T* x;
   int64_t width;
-  __device__ void operator()(int64_t r, int64_t c, float (&terms)[1][pack]) const {
-    load<pack>(x + r * width + c, terms[0]);
+  __device__ Pack<T, pack> read(int64_t r, int64_t c) const { return load_pack<pack>(x + r * width + c); }
+  __device__ void operator()(int64_t, int64_t, const Pack<T, pack>& in, float (&terms)[1][pack]) const {
+    to_floats(in, terms[0]);
   }
 };
 

@@ -2,7 +2,9 @@
 
 #include <cuda_bf16.h>
 
+#include <bit>
 #include <cstdint>
+#include <type_traits>
 
 #include "duet/core/dtype.h"
 #include "duet/core/philox.h"
@@ -31,26 +33,59 @@ __device__ inline T from_float(float v) {
   }
 }
 
-// `n` neighbouring elements, moved in one access of up to 16 bytes.
+// `n` neighbouring elements, moved in one access of up to 16 bytes. bf16 lies in pairs, since a register that holds a
+// single one is half empty.
 template <class T, int n>
 struct alignas(sizeof(T) * n) Pack {
-  T v[n];
+  static constexpr bool pairs = std::is_same_v<T, bf16> && n % 2 == 0;
+  std::conditional_t<pairs, uint32_t, T> v[pairs ? n / 2 : n];
 };
 template <class T>
 inline constexpr int full_pack = 16 / static_cast<int>(sizeof(T));
 
 template <int n, class T>
-__device__ inline void load(const T* from, float (&to)[n]) {
-  const auto pack = *reinterpret_cast<const Pack<T, n>*>(from);
+__device__ inline Pack<T, n> load_pack(const T* from) {
+  return *reinterpret_cast<const Pack<T, n>*>(from);
+}
+template <class T, int n>
+__device__ inline void to_floats(const Pack<T, n>& from, float (&to)[n]) {
 #pragma unroll
-  for (int i = 0; i < n; ++i) to[i] = to_float(pack.v[i]);
+  for (int i = 0; i < n; ++i)
+    if constexpr (Pack<T, n>::pairs)
+      to[i] = __uint_as_float(i % 2 == 0 ? from.v[i / 2] << 16 : from.v[i / 2] & 0xffff0000u);
+    else
+      to[i] = to_float(from.v[i]);
+}
+template <class T, int n>
+__device__ inline Pack<T, n> to_pack(const float (&from)[n]) {
+  Pack<T, n> to;
+  if constexpr (Pack<T, n>::pairs) {
+#pragma unroll
+    for (int i = 0; i < n / 2; ++i) {
+      const __nv_bfloat162_raw pair = __floats2bfloat162_rn(from[2 * i], from[2 * i + 1]);  // one instruction
+      to.v[i] = pair.x | static_cast<uint32_t>(pair.y) << 16;
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < n; ++i) to.v[i] = from_float<T>(from[i]);
+  }
+  return to;
+}
+// For where nvcc, left to itself, stores a pack word by word.
+template <class T, int n>
+__device__ inline void store_pack(const Pack<T, n>& from, T* to) {
+  if constexpr (sizeof(from) == sizeof(uint4))
+    __stwb(reinterpret_cast<uint4*>(to), std::bit_cast<uint4>(from));
+  else
+    *reinterpret_cast<Pack<T, n>*>(to) = from;
+}
+template <int n, class T>
+__device__ inline void load(const T* from, float (&to)[n]) {
+  to_floats(load_pack<n>(from), to);
 }
 template <int n, class T>
 __device__ inline void store(const float (&from)[n], T* to) {
-  Pack<T, n> pack;
-#pragma unroll
-  for (int i = 0; i < n; ++i) pack.v[i] = from_float<T>(from[i]);
-  *reinterpret_cast<Pack<T, n>*>(to) = pack;
+  *reinterpret_cast<Pack<T, n>*>(to) = to_pack<T>(from);
 }
 
 // `n` floats of a parameter from a 16-byte aligned place. One access for four: neighbouring lanes read places n floats

@@ -15,6 +15,9 @@ namespace {
 // How many packs of a row a thread keeps in registers; the rest of a longer row is read again, from L1.
 constexpr int kept = 3;
 
+// Blocks of the backward pass that a multiprocessor holds at once: as many as leave a thread 168 registers.
+constexpr int backward_blocks = 3;
+
 // Calls f(c, k) for the thread's packs of a row: c is the first column, k counts them. Those with k < kept come from an
 // unrolled loop, so that arrays indexed with k stay in registers. Without `rest` the row is known to have no others.
 template <int threads, int pack, bool rest = true, class F>
@@ -78,18 +81,38 @@ __global__ void layer_norm_kernel(Rows<const T> x, const T* residual, T* sum, co
 // enough to be kept whole, a block goes through many, and what they add to the gradients of weight and bias, dy n and
 // dy, is summed on the way: partials (blocks, 2, width).
 template <class T, int threads, int pack, bool parameters>
-__global__ void layer_norm_backward_kernel(Rows<const T> x, const float* mean, const float* rstd, const float* weight,
-                                           Rows<const T> dy, const T* extra, Rows<T> dx, float* partials) {
+__global__ void __launch_bounds__(block_threads, backward_blocks)
+    layer_norm_backward_kernel(Rows<const T> x, const float* mean, const float* rstd, const float* weight,
+                               Rows<const T> dy, const T* extra, Rows<T> dx, float* partials) {
   const int64_t width = x.width;
   float sum_w[parameters ? kept : 1][pack] = {}, sum_b[parameters ? kept : 1][pack] = {};
   const int64_t stride = static_cast<int64_t>(gridDim.x) * (block_threads / threads);
-  for (int64_t r = row_index<threads>(); r < x.count; r += stride) {
-    const float m = mean[r], rs = rstd[r];
+  // A row is asked for as a whole, and before the sums of the one before it are known: memory is not waited for pack by
+  // pack, nor while a warp talks.
+  Pack<T, pack> x_packs[kept + 1], dy_packs[kept + 1], extra_packs[kept + 1];
+  float next_m = 0, next_rs = 0;
+  const auto read = [&](int64_t r, int64_t c, int k) {
+    x_packs[k] = load_pack<pack>(x.row(r) + c);
+    dy_packs[k] = load_pack<pack>(dy.row(r) + c);
+  };
+  const auto read_row = [&](int64_t r) {
+    if (r >= x.count) return;
+    next_m = mean[r];
+    next_rs = rstd[r];
+    for_packs<threads, pack, false>(width, [&](int64_t c, int k) { read(r, c, k); });
+  };
+  const int64_t first_row = row_index<threads>();
+  read_row(first_row);
+  for (int64_t r = first_row; r < x.count; r += stride) {
+    const auto read_extra = [&](int64_t c, int k) { extra_packs[k] = load_pack<pack>(extra + r * width + c); };
+    if (extra != nullptr) for_packs<threads, pack, false>(width, read_extra);
+    const float m = next_m, rs = next_rs;
     float normal[kept + 1][pack], g[kept + 1][pack], sum_g = 0, sum_gn = 0;
-    const auto read = [&](int64_t c, int k) {
+    const auto prepare = [&](int64_t c, int k) {
+      if (k == kept) read(r, c, k);
       float w[pack];
-      load<pack>(x.row(r) + c, normal[k]);
-      load<pack>(dy.row(r) + c, g[k]);
+      to_floats(x_packs[k], normal[k]);
+      to_floats(dy_packs[k], g[k]);
       load_floats<pack>(weight + c, w);
 #pragma unroll
       for (int j = 0; j < pack; ++j) {
@@ -102,25 +125,27 @@ __global__ void layer_norm_backward_kernel(Rows<const T> x, const float* mean, c
       }
     };
     for_packs<threads, pack, !parameters>(width, [&](int64_t c, int k) {
-      read(c, k);
+      prepare(c, k);
 #pragma unroll
       for (int j = 0; j < pack; ++j) {
         sum_g += g[k][j];
         sum_gn += g[k][j] * normal[k][j];
       }
     });
+    if constexpr (parameters) read_row(r + stride);
     sum_g = row_reduce<threads>(sum_g, Sum{}) / static_cast<float>(width);
     sum_gn = row_reduce<threads>(sum_gn, Sum{}) / static_cast<float>(width);
     for_packs<threads, pack, !parameters>(width, [&](int64_t c, int k) {
       if constexpr (!parameters) {
-        if (k == kept) read(c, k);
+        if (k == kept) prepare(c, k);
       }
       float out[pack];
 #pragma unroll
       for (int j = 0; j < pack; ++j) out[j] = rs * (g[k][j] - sum_g - normal[k][j] * sum_gn);
       if (extra != nullptr) {
+        if (k == kept) read_extra(c, k);
         float added[pack];
-        load<pack>(extra + r * width + c, added);
+        to_floats(extra_packs[k], added);
 #pragma unroll
         for (int j = 0; j < pack; ++j) out[j] += added[j];
       }
@@ -128,21 +153,22 @@ __global__ void layer_norm_backward_kernel(Rows<const T> x, const float* mean, c
     });
   }
   if constexpr (parameters) {
-    // The block's warps one after the other, so that the order is fixed.
-    __shared__ float shared[2][kept * warp * pack];
-    for (int turn = 0; turn < block_threads / warp; ++turn) {
-      if (static_cast<int>(threadIdx.x) / warp == turn)
-        for_packs<threads, pack, !parameters>(width, [&](int64_t c, int k) {
-#pragma unroll
-          for (int j = 0; j < pack; ++j) {
-            shared[0][c + j] = turn == 0 ? sum_w[k][j] : shared[0][c + j] + sum_w[k][j];
-            shared[1][c + j] = turn == 0 ? sum_b[k][j] : shared[1][c + j] + sum_b[k][j];
-          }
-        });
-      __syncthreads();
-    }
+    // Every warp leaves its sums in a place of its own, so that a column's are added in a fixed order.
+    constexpr int warps = block_threads / warp;
+    alignas(sizeof(float) * pack) __shared__ float shared[warps][2][kept * warp * pack];
+    float(&own)[2][kept * warp * pack] = shared[threadIdx.x / warp];
+    for_packs<threads, pack, false>(width, [&](int64_t c, int k) {
+      store<pack>(sum_w[k], own[0] + c);
+      store<pack>(sum_b[k], own[1] + c);
+    });
+    __syncthreads();
     for (int64_t c = threadIdx.x; c < width; c += block_threads)
-      for (int o = 0; o < 2; ++o) partials[(static_cast<int64_t>(blockIdx.x) * 2 + o) * width + c] = shared[o][c];
+      for (int o = 0; o < 2; ++o) {
+        float total = shared[0][o][c];
+#pragma unroll
+        for (int i = 1; i < warps; ++i) total += shared[i][o][c];
+        partials[(static_cast<int64_t>(blockIdx.x) * 2 + o) * width + c] = total;
+      }
   }
 }
 
@@ -151,12 +177,19 @@ struct NormTerms {
   const T *x, *dy;
   const float *mean, *rstd;
   int64_t width;
-  __device__ void operator()(int64_t r, int64_t c, float (&terms)[2][pack]) const {
+  struct Input {
+    Pack<T, pack> x, dy;
+    float mean, rstd;
+  };
+  __device__ Input read(int64_t r, int64_t c) const {
+    return {load_pack<pack>(x + r * width + c), load_pack<pack>(dy + r * width + c), mean[r], rstd[r]};
+  }
+  __device__ void operator()(int64_t, int64_t, const Input& in, float (&terms)[2][pack]) const {
     float v[pack];
-    load<pack>(x + r * width + c, v);
-    load<pack>(dy + r * width + c, terms[1]);
+    to_floats(in.x, v);
+    to_floats(in.dy, terms[1]);
 #pragma unroll
-    for (int j = 0; j < pack; ++j) terms[0][j] = terms[1][j] * (v[j] - mean[r]) * rstd[r];
+    for (int j = 0; j < pack; ++j) terms[0][j] = terms[1][j] * (v[j] - in.mean) * in.rstd;
   }
 };
 
@@ -245,8 +278,9 @@ void layer_norm_backward(CudaContext context, Rows<const T> x, const Wide<T>* me
         float* none = nullptr;
         if constexpr (threads == cuda::warp) {
           if (dweight != nullptr && x.count > 0 && x.width <= cuda::kept * cuda::warp * pack) {
-            const unsigned most = 8 * static_cast<unsigned>(cuda::context_of(context).multiprocessors);
-            const unsigned count = std::min(blocks.x, most);
+            // As many as run at once: each has sums to write in the end, and none starts when others have ended.
+            const int most = cuda::backward_blocks * cuda::context_of(context).multiprocessors;
+            const unsigned count = std::min(blocks.x, static_cast<unsigned>(most));
             const Tensor partials =
                 Tensor::empty(Shape{int64_t{count}, 2, x.width}, DType::f32, {DeviceKind::cuda, context.index});
             cuda::launch(context, "layer_norm_backward", cuda::layer_norm_backward_kernel<T, threads, pack, true>,

@@ -43,15 +43,21 @@ struct ActivationTerms {
   const T *z, *dy;
   T* dz;
   int64_t width;
-  __device__ void operator()(int64_t r, int64_t c, float (&terms)[1][pack]) const {
-    const int64_t i = r * width + c;
+  struct Input {
+    Pack<T, pack> z, dy;
+  };
+  __device__ Input read(int64_t r, int64_t c) const {
+    return {load_pack<pack>(z + r * width + c), load_pack<pack>(dy + r * width + c)};
+  }
+  __device__ void operator()(int64_t r, int64_t c, const Input& in, float (&terms)[1][pack]) const {
     float v[pack];
-    load<pack>(z + i, v);
-    load<pack>(dy + i, terms[0]);
+    to_floats(in.z, v);
+    to_floats(in.dy, terms[0]);
 #pragma unroll
-    for (int j = 0; j < pack; ++j)
-      terms[0][j] = to_float(from_float<T>(ActivationBackward<activation>()(v[j], terms[0][j])));
-    store<pack>(terms[0], dz + i);
+    for (int j = 0; j < pack; ++j) terms[0][j] = ActivationBackward<activation>()(v[j], terms[0][j]);
+    const auto rounded = to_pack<T>(terms[0]);  // what is stored is what counts
+    store_pack(rounded, dz + r * width + c);
+    to_floats(rounded, terms[0]);
   }
 };
 

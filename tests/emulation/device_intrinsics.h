@@ -144,6 +144,10 @@ template <class T>
 void __stcs(T* address, T value) {
   *address = value;
 }
+template <class T>
+void __stwb(T* address, T value) {
+  *address = value;
+}
 
 inline unsigned __float_as_uint(float x) {
   return std::bit_cast<unsigned>(x);
