@@ -1,5 +1,9 @@
 #include "duet/core/cpu.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <cstdlib>
 #include <string>
 
@@ -18,6 +22,11 @@ CpuInstructions chosen() {
     check(value == nullptr || *value == '\0', "cpu", "DUET_CPU_ISA=", value, ": this processor lacks the instructions");
   }
   fail("cpu", "DUET_CPU_ISA=", value, " is unknown; use avx512, avx2 or baseline");
+}
+
+std::string_view bfloat16_setting() {
+  const char* value = std::getenv("DUET_CPU_BFLOAT16");
+  return value != nullptr ? value : "";
 }
 
 }  // namespace
@@ -54,8 +63,7 @@ CpuInstructions cpu_instructions() {
 
 bool cpu_has_bfloat16() {
   static const bool result = [] {
-    const char* value = std::getenv("DUET_CPU_BFLOAT16");
-    if (value != nullptr && std::string_view(value) == "0") return false;
+    if (bfloat16_setting() == "0") return false;
 #if defined(__x86_64__)
     return __builtin_cpu_supports("avx512bf16") != 0;
 #else
@@ -63,6 +71,20 @@ bool cpu_has_bfloat16() {
 #endif
   }();
   return result;
+}
+
+bool cpu_multiplies_bfloat16_faster() {
+#if defined(__x86_64__)
+  static const bool result = [] {
+    constexpr unsigned extended_features = 7, amx_bf16 = 1u << 22;
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    const bool has_amx = __get_cpuid_count(extended_features, 0, &a, &b, &c, &d) != 0 && (d & amx_bf16) != 0;
+    return cpu_has_bfloat16() && (has_amx || __builtin_cpu_is("amd") != 0 || bfloat16_setting() == "1");
+  }();
+  return result;
+#else
+  return cpu_has_bfloat16();
+#endif
 }
 
 }  // namespace duet

@@ -9,8 +9,10 @@
 #include "duet/core/cpu.h"
 #include "duet/core/parallel.h"
 #include "duet/ops/gemm.h"
+#include "duet/ops/packed_gemm.h"
 
-// Products of bfloat16 on the CPU, summed in float by oneDNN's matmul primitive.
+// Products of bfloat16 on the CPU, summed in float: by oneDNN's matmul primitive but for large ones on processors that
+// multiply floats as fast (packed_gemm.h).
 namespace duet::ops {
 namespace {
 
@@ -129,6 +131,8 @@ void add_rows(int64_t m, int64_t n, const float* x, const float* bias, bool adds
 template <class Out>
 void multiply(int64_t m, int64_t n, int64_t k, Matrix<const bf16> a, Matrix<const bf16> b, const float* bias, bool adds,
               Matrix<Out> c) {
+  if (const auto* packed = detail::widened_gemm_for<Out>(m, n, k))
+    return detail::packed_gemm(*packed, m, n, k, a, b, bias, adds, c);
   constexpr bool wide = std::is_same_v<Out, float>;
   const auto product_for = [&](int64_t rows) -> Product& {
     return product_of(

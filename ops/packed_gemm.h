@@ -2,7 +2,7 @@
 
 #include "duet/ops/gemm.h"
 
-// Large float products in AVX2 and AVX-512, after Goto & van de Geijn, "Anatomy of High-Performance Matrix
+// Large products in AVX2 and AVX-512, after Goto & van de Geijn, "Anatomy of High-Performance Matrix
 // Multiplication" (2008): operands are copied into panels that a kernel reads one after the other, of 4 rows by 24
 // columns in AVX2, of 14 by 32 in AVX-512. The right operand's panels for the next columns, and the left one's for the
 // next rows, are copied between two tiles of the product, what they are made of having been fetched while the tile
@@ -25,6 +25,7 @@ class RowSharing {
   ~RowSharing() = default;
 };
 
+template <class T, class Out>
 struct PackedGemm {
   int64_t columns;  // that are computed together: a thread's part should have a multiple
   // Floats of scratch memory, aligned to 64 bytes, that a product takes.
@@ -32,17 +33,24 @@ struct PackedGemm {
   // c (m, n) = a (m, k) b (k, n) + bias, or with `adds` c += it, on the calling thread and those it shares rows with,
   // each element in the same order of terms. bias, n elements, may be null. Sizes above zero; c must not overlap a or b
   // and unless `adds` may hold anything.
-  void (*run)(int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix<const float> b, const float* bias,
-              bool adds, Matrix<float> c, float* scratch, RowSharing& sharing);
+  void (*run)(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b, const float* bias, bool adds,
+              Matrix<Out> c, float* scratch, RowSharing& sharing);
   // Computes a group of rows that `take` has handed out.
   void (*rows)(const PackedBlock& block, int64_t group);
 };
-extern const PackedGemm avx2_packed_gemm, avx512_packed_gemm;
+extern const PackedGemm<float, float> avx2_packed_gemm, avx512_packed_gemm;
+// Of bfloat16, which becomes float on the way into the panels.
+extern const PackedGemm<bf16, bf16> avx512_widened_gemm;
+extern const PackedGemm<bf16, float> avx512_widened_gemm_to_float;
 
 // The kernels for this product where they are faster than oneDNN's, or null.
-const PackedGemm* packed_gemm_for(int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix<const float> b);
+const PackedGemm<float, float>* packed_gemm_for(int64_t m, int64_t n, int64_t k, Matrix<const float> a,
+                                                Matrix<const float> b);
+template <class Out>
+const PackedGemm<bf16, Out>* widened_gemm_for(int64_t m, int64_t n, int64_t k);
 // c = a b + bias, or with `adds` c += a b, on all threads.
-void packed_gemm(const PackedGemm& packed, int64_t m, int64_t n, int64_t k, Matrix<const float> a,
-                 Matrix<const float> b, const float* bias, bool adds, Matrix<float> c);
+template <class T, class Out>
+void packed_gemm(const PackedGemm<T, Out>& packed, int64_t m, int64_t n, int64_t k, Matrix<const T> a,
+                 Matrix<const T> b, const float* bias, bool adds, Matrix<Out> c);
 
 }  // namespace duet::ops::detail

@@ -3,6 +3,7 @@
 
 namespace duet::ops::detail {
 namespace {
+using Element = float;
 constexpr int tile_rows = 4, tile_vectors = 3;
 constexpr int panels_together = 8, straight_panels = 2, turned_panels = 4;
 constexpr int64_t most_terms = 440, piece_terms = 400;
@@ -13,6 +14,6 @@ constexpr int64_t right_bytes = 100 << 10;  // of 512 KiB, most of which the lef
 #include "duet/ops/packed_gemm_kernels.h"
 
 namespace duet::ops::detail {
-const PackedGemm avx2_packed_gemm{tile_columns, scratch, run, rows};
+const PackedGemm<float, float> avx2_packed_gemm = kernels<float>;
 }  // namespace duet::ops::detail
 #endif

@@ -3,6 +3,7 @@
 
 namespace duet::ops::detail {
 namespace {
+using Element = float;
 constexpr int tile_rows = 14, tile_vectors = 2;
 constexpr int panels_together = 1, straight_panels = 1, turned_panels = 4;
 constexpr int64_t most_terms = 1024, piece_terms = 832;
@@ -13,6 +14,6 @@ constexpr int64_t right_bytes = 420 << 10;  // of 1 MiB
 #include "duet/ops/packed_gemm_kernels.h"
 
 namespace duet::ops::detail {
-const PackedGemm avx512_packed_gemm{tile_columns, scratch, run, rows};
+const PackedGemm<float, float> avx512_packed_gemm = kernels<float>;
 }  // namespace duet::ops::detail
 #endif

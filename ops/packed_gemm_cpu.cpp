@@ -10,9 +10,11 @@
 #include "duet/core/tensor.h"
 #include "duet/ops/packed_gemm.h"
 
-// When large float products are packed, and how threads share one.
+// When large products are packed, and how threads share one.
 namespace duet::ops::detail {
 namespace {
+
+using ComputeRows = void (*)(const PackedBlock& block, int64_t group);
 
 // The rows of one thread's part.
 class SharedRows final : public RowSharing {
@@ -33,12 +35,12 @@ class SharedRows final : public RowSharing {
     for (int i = 0; helpers_.load() > 0; ++i) i < patience ? cpu_pause() : std::this_thread::yield();
   }
   // Computes rows of this part on another thread; false when there were none.
-  bool help(const PackedGemm& packed) {
+  bool help(ComputeRows compute) {
     if (block_.load(std::memory_order_relaxed) == nullptr) return false;
     bool helped = false;
     helpers_.fetch_add(1);
     if (const PackedBlock* block = block_.load())
-      for (int64_t group; (group = rows_.take(helper)) >= 0; helped = true) packed.rows(*block, group);
+      for (int64_t group; (group = rows_.take(helper)) >= 0; helped = true) compute(*block, group);
     helpers_.fetch_sub(1);
     return helped;
   }
@@ -53,7 +55,7 @@ class SharedRows final : public RowSharing {
 
 // Until the other parts are done too, or have had nothing to give for longer than their first columns take, whose rows
 // are not all there yet.
-void help_others(const PackedGemm& packed, std::deque<SharedRows>& parts) {
+void help_others(ComputeRows compute, std::deque<SharedRows>& parts) {
   constexpr auto patience = std::chrono::milliseconds(2);
   auto last = std::chrono::steady_clock::now();
   for (;;) {
@@ -61,7 +63,7 @@ void help_others(const PackedGemm& packed, std::deque<SharedRows>& parts) {
     for (SharedRows& part : parts)
       if (part.running()) {
         running = true;
-        helped |= part.help(packed);
+        helped |= part.help(compute);
       }
     if (!running) return;
     if (helped)
@@ -75,27 +77,62 @@ void help_others(const PackedGemm& packed, std::deque<SharedRows>& parts) {
 
 }  // namespace
 
-const PackedGemm* packed_gemm_for([[maybe_unused]] int64_t m, [[maybe_unused]] int64_t n, [[maybe_unused]] int64_t k,
-                                  [[maybe_unused]] Matrix<const float> a, [[maybe_unused]] Matrix<const float> b) {
 #ifdef DUET_X86_KERNELS
-  static const CpuInstructions instructions = [] {
+namespace {
+
+// What large products are packed for; baseline when they are not to be.
+CpuInstructions instructions_for_packing() {
+  static const CpuInstructions result = [] {
     const char* value = std::getenv("DUET_CPU_PACKED");
     return value != nullptr && std::string_view(value) == "0" ? CpuInstructions::baseline : cpu_instructions();
   }();
-  constexpr int64_t least_rows = 256, least_columns = 128, least_work = 10'000'000, aliasing = 4096 / sizeof(float);
-  if (m < least_rows || n < least_columns || m * n * k < least_work) return nullptr;
-  if (instructions == CpuInstructions::avx2) return &avx2_packed_gemm;
+  return result;
+}
+
+struct Least {
+  int64_t rows, columns, work;
+  bool reached(int64_t m, int64_t n, int64_t k) const { return m >= rows && n >= columns && m * n * k >= work; }
+};
+
+}  // namespace
+#endif
+
+const PackedGemm<float, float>* packed_gemm_for([[maybe_unused]] int64_t m, [[maybe_unused]] int64_t n,
+                                                [[maybe_unused]] int64_t k, [[maybe_unused]] Matrix<const float> a,
+                                                [[maybe_unused]] Matrix<const float> b) {
+#ifdef DUET_X86_KERNELS
+  constexpr int64_t aliasing = 4096 / sizeof(float);
+  constexpr Least large{256, 128, 10'000'000};
+  if (!large.reached(m, n, k)) return nullptr;
+  if (instructions_for_packing() == CpuInstructions::avx2) return &avx2_packed_gemm;
   // In AVX-512 oneDNN reads an operand as it lies unless it has to be transposed, and is slow where its rows fall into
   // the same places of the cache.
-  if (instructions == CpuInstructions::avx512 && (b.transposed || b.stride % aliasing == 0 || a.stride % aliasing == 0))
+  if (instructions_for_packing() == CpuInstructions::avx512 &&
+      (b.transposed || b.stride % aliasing == 0 || a.stride % aliasing == 0))
     return &avx512_packed_gemm;
 #endif
   return nullptr;
 }
 
+template <class Out>
+const PackedGemm<bf16, Out>* widened_gemm_for([[maybe_unused]] int64_t m, [[maybe_unused]] int64_t n,
+                                              [[maybe_unused]] int64_t k) {
+#ifdef DUET_X86_KERNELS
+  constexpr Least large{64, 64, 1'000'000};
+  if (instructions_for_packing() == CpuInstructions::avx512 && !cpu_multiplies_bfloat16_faster() &&
+      large.reached(m, n, k)) {
+    if constexpr (std::is_same_v<Out, float>)
+      return &avx512_widened_gemm_to_float;
+    else
+      return &avx512_widened_gemm;
+  }
+#endif
+  return nullptr;
+}
 // Threads have rectangles of c of a shape that has them pack the least.
-void packed_gemm(const PackedGemm& packed, int64_t m, int64_t n, int64_t k, Matrix<const float> a,
-                 Matrix<const float> b, const float* bias, bool adds, Matrix<float> c) {
+template <class T, class Out>
+void packed_gemm(const PackedGemm<T, Out>& packed, int64_t m, int64_t n, int64_t k, Matrix<const T> a,
+                 Matrix<const T> b, const float* bias, bool adds, Matrix<Out> c) {
   const int64_t vector = packed.columns, parts = threads(), groups = (n + vector - 1) / vector;
   int64_t down = 1;
   for (int64_t d = 2; d <= parts; ++d)
@@ -125,8 +162,18 @@ void packed_gemm(const PackedGemm& packed, int64_t m, int64_t n, int64_t k, Matr
                  scratch.data<float>() + part * most, rows_of);
       rows_of.finish();
     }
-    help_others(packed, sharing);
+    help_others(packed.rows, sharing);
   });
 }
+
+template const PackedGemm<bf16, bf16>* widened_gemm_for<bf16>(int64_t, int64_t, int64_t);
+template const PackedGemm<bf16, float>* widened_gemm_for<float>(int64_t, int64_t, int64_t);
+
+#define DUET_INSTANTIATE(T, Out)                                                                           \
+  template void packed_gemm<T, Out>(const PackedGemm<T, Out>&, int64_t, int64_t, int64_t, Matrix<const T>, \
+                                    Matrix<const T>, const float*, bool, Matrix<Out>);
+DUET_INSTANTIATE(float, float)
+DUET_INSTANTIATE(bf16, bf16)
+DUET_INSTANTIATE(bf16, float)
 
 }  // namespace duet::ops::detail

@@ -1,5 +1,6 @@
 // Included by the files that are compiled one per set of instructions, after ops/lanes_*.h, once each has said how the
 // product is cut, in an anonymous namespace:
+//   Element                   of the operands, float or bf16; panels, sums and what is computed are float
 //   tile_rows, tile_vectors   of what is computed in registers: rows by vectors of columns
 //   panels_together           panels of so many rows are computed with one right panel before the next: where registers
 //                             are few, and a tile reads more, most of that panel then comes from the first-level cache
@@ -27,10 +28,38 @@ template <int Terms, int R>
   b += tile_columns;
 }
 
+// Where a tile's sums go. What is rounded when it is stored, is so once: before the product's last piece the sums are
+// kept as floats, which of a float product are c itself.
+template <class Out>
+struct Target {
+  Out* c;
+  float* partial;
+  int64_t c_stride, partial_stride;
+  bool adds, continues, ends;  // to c; from the sums of pieces before; with the last piece
+};
+template <class Out, int R>
+[[gnu::always_inline]] inline void store_tile(Floats (&sum)[R][tile_vectors], const Target<Out>& to, int64_t columns) {
+  if constexpr (std::is_same_v<Out, float>) {
+    store_tile(sum, to.adds || to.continues, to.c, to.c_stride, columns);
+  } else {
+    if (!to.ends) return store_tile(sum, to.continues, to.partial, to.partial_stride, columns);
+#pragma GCC unroll 14
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 3
+      for (int v = 0; v < tile_vectors; ++v) {
+        const Mask mask = first_lanes(columns - v * lanes);
+        Out* const c = to.c + r * to.c_stride + v * lanes;
+        if (to.continues) sum[r][v] = sum[r][v] + load(to.partial + r * to.partial_stride + v * lanes, mask);
+        if (to.adds) sum[r][v] = sum[r][v] + load(c, mask);
+        store(c, mask, sum[r][v]);
+      }
+  }
+}
+
 // R rows by `columns` of c from a panel of each operand.
-template <int R>
-void tile(int64_t terms, const float* a, const float* b, const float* bias, bool adds, float* c, int64_t c_stride,
-          int64_t columns, const Streams& ahead) {
+template <class Out, int R>
+void tile(int64_t terms, const float* a, const float* b, const float* bias, const Target<Out>& to, int64_t columns,
+          const Streams& ahead) {
   Floats sum[R][tile_vectors];
 #pragma GCC unroll 3
   for (int v = 0; v < tile_vectors; ++v) {
@@ -40,7 +69,7 @@ void tile(int64_t terms, const float* a, const float* b, const float* bias, bool
   }
   if constexpr (!many_lines)
     for (int r = 0; r < R; ++r)
-      for (int64_t j = 0; j < tile_columns; j += line) _mm_prefetch(c + r * c_stride + j, _MM_HINT_T0);
+      for (int64_t j = 0; j < tile_columns; j += line) _mm_prefetch(to.c + r * to.c_stride + j, _MM_HINT_T0);
   constexpr int unrolled = 4;
   int64_t left = terms;
   for (const Stream* s = ahead.of; s != ahead.of + ahead.count && left >= unrolled * Stream::length;
@@ -56,15 +85,15 @@ void tile(int64_t terms, const float* a, const float* b, const float* bias, bool
   }
   for (; left >= unrolled; left -= unrolled) add_terms<unrolled>(a, b, sum);
   for (; left > 0; --left) add_terms<1>(a, b, sum);
-  store_tile(sum, adds, c, c_stride, columns);
+  store_tile(sum, to, columns);
 }
-using Tile = void (*)(int64_t, const float*, const float*, const float*, bool, float*, int64_t, int64_t,
-                      const Streams&);
-template <int R = tile_rows>
-Tile tile_of(int64_t rows) {
+template <class Out>
+using Tile = void (*)(int64_t, const float*, const float*, const float*, const Target<Out>&, int64_t, const Streams&);
+template <class Out, int R = tile_rows>
+Tile<Out> tile_of(int64_t rows) {
   if constexpr (R > 1)
-    if (rows < R) return tile_of<R - 1>(rows);
-  return tile<R>;
+    if (rows < R) return tile_of<Out, R - 1>(rows);
+  return tile<Out, R>;
 }
 
 // How a product is cut.
@@ -78,9 +107,10 @@ struct Plan {
         columns(smaller(larger(right_bytes / int64_t{sizeof(float)} / parts_of(k, pieces) / tile_columns, 1),
                         parts_of(n, tile_columns)) *
                 tile_columns),
-        right_size(columns * parts_of(k, pieces)) {}
+        right_size(columns * parts_of(k, pieces)),
+        partial_stride(parts_of(n, line) * line) {}
 
-  Piece piece(Matrix<const float> x, int64_t i) const {
+  Piece piece(Matrix<const Element> x, int64_t i) const {
     const int64_t first = k * i / pieces;
     return {x, first, k * (i + 1) / pieces - first};
   }
@@ -91,6 +121,7 @@ struct Plan {
   int64_t panels;      // of the left operand
   int64_t columns;     // of the right operand, in panels at a time
   int64_t right_size;  // their floats
+  int64_t partial_stride;
 };
 
 // Where the panels stand in the scratch memory.
@@ -98,9 +129,12 @@ class Memory {
  public:
   Memory(const Plan& plan, bool left_transposed, float* data)
       : plan_(plan), first_(LeftPanels::first_panels(left_transposed)), data_(data) {}
-  static int64_t size(const Plan& plan) {
-    return 2 * plan.right_size + (plan.panels + 2 * LeftPanels::first_panels(true)) * plan.panel_size;
+  // With `rounded` what is stored in c is rounded, and the sums of pieces have a place of their own.
+  static int64_t size(const Plan& plan, bool rounded) {
+    return panels_size(plan) + (rounded && plan.pieces > 1 ? plan.m * plan.partial_stride : 0);
   }
+
+  float* partial() const { return data_ + panels_size(plan_); }
 
   float* right(int64_t block) const { return data_ + block % 2 * plan_.right_size; }
   float* first_left(int64_t piece) const {
@@ -113,13 +147,18 @@ class Memory {
   }
 
  private:
+  static int64_t panels_size(const Plan& plan) {
+    return 2 * plan.right_size + (plan.panels + 2 * LeftPanels::first_panels(true)) * plan.panel_size;
+  }
+
   const Plan& plan_;
   int64_t first_;  // panels that stand alone
   float* data_;
 };
 
+template <class Out>
 int64_t scratch(int64_t m, int64_t n, int64_t k) {
-  return Memory::size(Plan(m, n, k));
+  return Memory::size(Plan(m, n, k), !std::is_same_v<Out, float>);
 }
 
 // A part of a panel of the left operand.
@@ -135,7 +174,7 @@ void add_panel_ahead(const float* panel, int64_t size, int64_t part, int64_t par
 // Copies what comes next between a product's tiles.
 class Packing {
  public:
-  Packing(const Plan& plan, const Memory& memory, Matrix<const float> a, Matrix<const float> b, int64_t n)
+  Packing(const Plan& plan, const Memory& memory, Matrix<const Element> a, Matrix<const Element> b, int64_t n)
       : plan_(plan), memory_(memory), a_(a), b_(b), n_(n) {}
 
   // All of the first columns, and the first rows. Nothing computes yet: only here the thread waits for what it copies.
@@ -196,7 +235,7 @@ class Packing {
 
   const Plan& plan_;
   const Memory& memory_;
-  Matrix<const float> a_, b_;
+  Matrix<const Element> a_, b_;
   int64_t n_;
   RightPanels right_;
   LeftPanels left_;
@@ -210,22 +249,34 @@ struct NoPacking {
   void step() {}
 };
 
+template <class Out>
 struct Block : PackedBlock {
-  Block(const Plan& p, const Memory& m, Matrix<float> to) : plan(p), memory(m), c(to) {}
+  Block(const Plan& p, const Memory& m, Matrix<Out> to) : plan(p), memory(m), c(to) {}
 
   const Plan& plan;
   const Memory& memory;
-  Matrix<float> c;
+  Matrix<Out> c;
   int64_t piece = 0, terms = 0, column = 0, end = 0;
   const float* panels = nullptr;  // of the right operand
   const float* bias = nullptr;
-  bool adds = false;
+  bool adds = false;      // to c
   bool complete = false;  // all panels of the left operand are there
 };
 
+// The lines that a tile will store in; of those that are rounded one has a row.
+template <class Out>
+void add_target_ahead(const Target<Out>& to, Streams& ahead) {
+  if constexpr (std::is_same_v<Out, float>) {
+    ahead.add(stream(to.c, to.c + line, to.c_stride));
+  } else {
+    if (to.continues || !to.ends) ahead.add(stream(to.partial, to.partial + line, to.partial_stride));
+    if (to.ends) ahead.add(stream(to.c, to.c + tile_columns - 1, to.c_stride));
+  }
+}
+
 // Panels that are computed together: each right panel is used for all of them before the next.
-template <class Copies>
-void compute_rows(const Block& block, int64_t group, Copies& copies) {
+template <class Out, class Copies>
+void compute_rows(const Block<Out>& block, int64_t group, Copies& copies) {
   const Plan& plan = block.plan;
   const int64_t first = group * panels_together, last = smaller(first + panels_together, plan.panels);
   const int64_t across = parts_of(block.end - block.column, tile_columns);
@@ -233,28 +284,36 @@ void compute_rows(const Block& block, int64_t group, Copies& copies) {
     const int64_t at = block.column + q * tile_columns;
     for (int64_t p = first; p < last; ++p) {
       const int64_t row = p * tile_rows;
-      float* const to = block.c.data + row * block.c.stride + at;
+      const Target<Out> to{block.c.data + row * block.c.stride + at,
+                           block.memory.partial() + row * plan.partial_stride + at,
+                           block.c.stride,
+                           plan.partial_stride,
+                           block.adds,
+                           block.piece > 0,
+                           block.piece + 1 == plan.pieces};
       Streams ahead;
-      if constexpr (many_lines) ahead.add(stream(to, to + line, block.c.stride));
+      if constexpr (many_lines) add_target_ahead(to, ahead);
       copies.announce(ahead);
       if (panels_together == 1 && block.complete)
         add_panel_ahead(block.memory.left(block.piece, p + 1 < plan.panels ? p + 1 : 0), plan.panel_size, q, across,
                         ahead);
-      tile_of(smaller(tile_rows, plan.m - row))(
+      tile_of<Out>(smaller(tile_rows, plan.m - row))(
           block.terms, block.memory.left(block.piece, p), block.panels + q * tile_columns * block.terms,
-          block.bias == nullptr ? nullptr : block.bias + at, block.adds, to, block.c.stride, block.end - at, ahead);
+          block.bias == nullptr ? nullptr : block.bias + at, to, block.end - at, ahead);
       copies.step();
     }
   }
 }
 
+template <class Out>
 void rows(const PackedBlock& block, int64_t group) {
   NoPacking none;
-  compute_rows(static_cast<const Block&>(block), group, none);
+  compute_rows(static_cast<const Block<Out>&>(block), group, none);
 }
 
-void run(int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix<const float> b, const float* bias, bool adds,
-         Matrix<float> c, float* data, RowSharing& sharing) {
+template <class Out>
+void run(int64_t m, int64_t n, int64_t k, Matrix<const Element> a, Matrix<const Element> b, const float* bias,
+         bool adds, Matrix<Out> c, float* data, RowSharing& sharing) {
   const Plan plan(m, n, k);
   const Memory memory(plan, a.transposed, data);
   Packing packing(plan, memory, a, b, n);
@@ -265,14 +324,14 @@ void run(int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix<const fl
     for (int64_t column = 0; column < n; column += plan.columns, ++count) {
       const int64_t end = smaller(column + plan.columns, n);
       const bool complete = packing.begin_block(piece, column, end, count);
-      Block block(plan, memory, c);
+      Block<Out> block(plan, memory, c);
       block.piece = piece;
       block.terms = plan.piece(a, piece).terms;
       block.column = column;
       block.end = end;
       block.panels = memory.right(count);
       block.bias = piece == 0 ? bias : nullptr;
-      block.adds = adds || piece > 0;
+      block.adds = adds;
       block.complete = complete;
       const int64_t groups = parts_of(plan.panels, panels_together);
       if (!complete) {
@@ -286,6 +345,9 @@ void run(int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix<const fl
     }
   }
 }
+
+template <class Out>
+constexpr PackedGemm<Element, Out> kernels{tile_columns, scratch<Out>, run<Out>, rows<Out>};
 
 }  // namespace
 }  // namespace duet::ops::detail

@@ -8,13 +8,11 @@
 namespace duet::ops::detail {
 namespace {
 
-constexpr int64_t line = 16;  // floats of a cache line
+constexpr int64_t line_bytes = 64;  // of a cache line
+constexpr int64_t line = line_bytes / int64_t{sizeof(float)}, element_line = line_bytes / int64_t{sizeof(Element)};
 constexpr int64_t tile_columns = tile_vectors * lanes;
 static_assert(panels_together % straight_panels == 0 &&
               (panels_together % turned_panels == 0 || turned_panels % panels_together == 0));
-// Operands are copied in steps of so many terms.
-constexpr int64_t right_step = line, left_step = 2 * line, turned_left_step = line;
-
 int64_t smaller(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
@@ -32,9 +30,13 @@ struct Stream {
   const char *first, *second;
   int64_t step;
 };
-Stream stream(const float* first, const float* second, int64_t stride) {
-  return {reinterpret_cast<const char*>(first), reinterpret_cast<const char*>(second), stride * int64_t{sizeof(float)}};
+template <class T>
+Stream stream(const T* first, const T* second, int64_t stride) {
+  return {reinterpret_cast<const char*>(first), reinterpret_cast<const char*>(second), stride * int64_t{sizeof(T)}};
 }
+// Operands are copied in steps of so many terms.
+constexpr int64_t right_step = element_line, left_step = 2 * element_line, turned_left_step = Stream::length;
+
 struct Streams {
   static constexpr int most = 12;
   Stream of[most];
@@ -55,7 +57,7 @@ void fetch(const Streams& streams) {
 // to[j * step + i] = from[i * stride + j] for i < rows and j < columns, of both at most the first `lanes`. Of a row of
 // `to` the first Kept elements are written, zeros where there is nothing.
 template <int Kept>
-[[gnu::always_inline]] inline void transpose(const float* from, int64_t stride, int64_t rows, int64_t columns,
+[[gnu::always_inline]] inline void transpose(const Element* from, int64_t stride, int64_t rows, int64_t columns,
                                              float* to, int64_t step) {
   const Mask mask = first_lanes(columns);
   Floats x[lanes];
@@ -66,7 +68,7 @@ template <int Kept>
 
 // A range of terms of an operand.
 struct Piece {
-  Matrix<const float> x;
+  Matrix<const Element> x;
   int64_t first, terms;
 };
 
@@ -89,14 +91,14 @@ class RightPanels {
       term -= parts_of(piece_.terms, right_step) * right_step;
       at += tile_columns;
     }
-    const float* const from = source(at, term);
-    const bool lines_side_by_side = (piece_.x.transposed ? right_step : tile_columns) > line;
-    return stream(from, from + (lines_side_by_side ? line : Stream::length * piece_.x.stride), piece_.x.stride);
+    const Element* const from = source(at, term);
+    const bool lines_side_by_side = (piece_.x.transposed ? right_step : tile_columns) > element_line;
+    return stream(from, from + (lines_side_by_side ? element_line : Stream::length * piece_.x.stride), piece_.x.stride);
   }
   void step() {
     const int64_t columns = smaller(tile_columns, end_ - at_), terms = smaller(right_step, piece_.terms - term_);
     const int64_t stride = piece_.x.stride;
-    const float* const from = source(at_, term_);
+    const Element* const from = source(at_, term_);
     float* const to = to_ + term_ * tile_columns;
     if (!piece_.x.transposed) {
       for (int64_t i = 0; i < terms; ++i)
@@ -105,7 +107,7 @@ class RightPanels {
     } else {
       for (int64_t v = 0; v < tile_columns; v += lanes)
         for (int64_t i = 0; i < terms; i += lanes) {
-          const float* const block = from + v * stride + i;
+          const Element* const block = from + v * stride + i;
           float* const place = to + i * tile_columns + v;
           if (columns == tile_columns && terms - i >= lanes)
             transpose<lanes>(block, stride, lanes, lanes, place, tile_columns);
@@ -122,7 +124,7 @@ class RightPanels {
   }
 
  private:
-  const float* source(int64_t column, int64_t term) const {
+  const Element* source(int64_t column, int64_t term) const {
     term += piece_.first;
     return piece_.x.data + (piece_.x.transposed ? column * piece_.x.stride + term : term * piece_.x.stride + column);
   }
@@ -166,19 +168,21 @@ class LeftPanels {
       term -= steps() * step_terms_;
       at += per_step_ * tile_rows;
     }
-    const float* const from = source(at, term);
-    const int64_t lines = piece_.x.transposed ? parts_of(per_step_ * tile_rows, line) : step_terms_ / line;
-    for (int64_t i = 0; i < lines; i += 2) streams.add(stream(from + i * line, from + (i + 1) * line, piece_.x.stride));
+    const Element* const from = source(at, term);
+    const int64_t lines =
+        piece_.x.transposed ? parts_of(per_step_ * tile_rows, element_line) : step_terms_ / element_line;
+    for (int64_t i = 0; i < lines; i += 2)
+      streams.add(stream(from + i * element_line, from + (i + 1) * element_line, piece_.x.stride));
   }
   void step() {
     const int64_t rows = smaller(per_step_ * tile_rows, m_ - at_), terms = smaller(step_terms_, piece_.terms - term_);
     const int64_t stride = piece_.x.stride;
-    const float* const from = source(at_, term_);
+    const Element* const from = source(at_, term_);
     float* const to = to_ + term_ * tile_rows;
     if (piece_.x.transposed) {
       for (int64_t i = 0; i < terms; ++i)
         for (int64_t p = 0; p * tile_rows < rows; ++p) {
-          const float* const x = from + i * stride + p * tile_rows;
+          const Element* const x = from + i * stride + p * tile_rows;
           const int64_t there = rows - p * tile_rows;
           store_some<tile_rows>(to + p * panel_size_ + i * tile_rows,
                                 there >= tile_rows ? load_some<tile_rows>(x) : load(x, first_lanes(there)));
@@ -186,7 +190,7 @@ class LeftPanels {
     } else {
       for (int64_t p = 0; p * tile_rows < rows; ++p)
         for (int64_t i = 0; i < terms; i += lanes) {
-          const float* const block = from + p * tile_rows * stride + i;
+          const Element* const block = from + p * tile_rows * stride + i;
           float* const place = to + p * panel_size_ + i * tile_rows;
           if (rows - p * tile_rows >= tile_rows && terms - i >= lanes)
             transpose<tile_rows>(block, stride, tile_rows, lanes, place, tile_rows);
@@ -203,7 +207,7 @@ class LeftPanels {
   }
 
  private:
-  const float* source(int64_t row, int64_t term) const {
+  const Element* source(int64_t row, int64_t term) const {
     term += piece_.first;
     return piece_.x.data + (piece_.x.transposed ? term * piece_.x.stride + row : row * piece_.x.stride + term);
   }

@@ -76,9 +76,10 @@ void product(int64_t m, int64_t n, int64_t k, const void* a, bool a_transposed, 
     panels_product<Word, tile_stride / Word::per_word, 1>(m, n, words, left, right, accumulates, c, c_stride);
 }
 
-// Panels of `panel` columns, in each k rows.
-inline void arrange_float(int64_t k, int64_t n, const void* from, int64_t stride, bool transposed, void* arranged) {
-  const auto* b = static_cast<const float*>(from);
+// Panels of `panel` columns, in each k rows of floats, from elements of type T.
+template <class T>
+void arrange_floats(int64_t k, int64_t n, const void* from, int64_t stride, bool transposed, void* arranged) {
+  const auto* b = static_cast<const T*>(from);
   auto* to = static_cast<float*>(arranged);
   for (int64_t j = 0; j < n; j += panel, to += k * panel)
     for (int vector = 0; vector < panel; vector += lanes) {

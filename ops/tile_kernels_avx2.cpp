@@ -11,6 +11,6 @@ constexpr bool panel_by_panel = true;
 #include "duet/ops/tile_kernels.h"
 
 namespace duet::ops::detail {
-const TileKernels avx2_tiles{arrange_float, product<Float>, nullptr};
+const TileKernels avx2_tiles{arrange_floats<float>, product<Float>, nullptr};
 }  // namespace duet::ops::detail
 #endif

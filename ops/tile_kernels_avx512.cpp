@@ -1,5 +1,5 @@
 #ifdef __AVX512F__
-#include "duet/ops/lanes_avx512.h"
+#include "duet/ops/lanes_bfloat16_avx512.h"
 
 namespace duet::ops::detail {
 namespace {
@@ -11,6 +11,7 @@ constexpr bool panel_by_panel = false;
 #include "duet/ops/tile_kernels.h"
 
 namespace duet::ops::detail {
-const TileKernels avx512_tiles{arrange_float, product<Float>, nullptr};
+const TileKernels avx512_tiles{arrange_floats<float>, product<Float>, nullptr};
+const TileKernels avx512_widened_tiles{arrange_floats<bf16>, product<Float>, nullptr};
 }  // namespace duet::ops::detail
 #endif

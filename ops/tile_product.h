@@ -33,15 +33,17 @@ const T* tile_of(const Wide<T>* from, int64_t rows, int64_t columns, T* to);
 template <class T>
 const T* tile_of_pairs(const Wide<T>* from, int64_t rows, int64_t columns, T* to);
 
-// Where the instructions are known: what tile_product does in AVX2 and AVX-512 (f32) and in AVX512-BF16.
+// Where the instructions are known: what tile_product does in AVX2 and AVX-512 (f32) and in AVX512-BF16. Widened
+// kernels have bfloat16 arranged as floats, and take left operands of floats.
 namespace detail {
 struct TileKernels {
   void (*arrange)(int64_t k, int64_t n, const void* b, int64_t stride, bool transposed, void* to);
   void (*product)(int64_t m, int64_t n, int64_t k, const void* a, bool a_transposed, const void* b, bool accumulate,
                   float* c, int64_t c_stride);
+  // Null where a transposed left operand lies as any other.
   void (*pairs)(const float* from, int64_t rows, int64_t columns, void* to);
 };
-extern const TileKernels avx2_tiles, avx512_tiles, avx512_bf16_tiles;
+extern const TileKernels avx2_tiles, avx512_tiles, avx512_bf16_tiles, avx512_widened_tiles;
 }  // namespace detail
 
 }  // namespace duet::ops

@@ -1,3 +1,5 @@
+#include <vector>
+
 #include "duet/core/cpu.h"
 #include "duet/core/dispatch.h"
 #include "duet/ops/tile_product.h"
@@ -14,13 +16,34 @@ const detail::TileKernels* kernels() {
     const bool avx512 = cpu_instructions() == CpuInstructions::avx512;
     if (std::is_same_v<T, float> && avx512) return &detail::avx512_tiles;
     if (std::is_same_v<T, float> && cpu_instructions() == CpuInstructions::avx2) return &detail::avx2_tiles;
-    if (std::is_same_v<T, bf16> && avx512 && cpu_has_bfloat16()) return &detail::avx512_bf16_tiles;
+    if (std::is_same_v<T, bf16> && avx512)
+      return cpu_multiplies_bfloat16_faster() ? &detail::avx512_bf16_tiles : &detail::avx512_widened_tiles;
     return nullptr;
   }();
   return chosen;
 #else
   return nullptr;
 #endif
+}
+
+// Whether the kernels compute with bfloat16 as floats.
+template <class T>
+bool widened() {
+#ifdef DUET_X86_KERNELS
+  return std::is_same_v<T, bf16> && kernels<T>() == &detail::avx512_widened_tiles;
+#else
+  return false;
+#endif
+}
+
+// The tile as floats, until the thread's next one.
+const float* widened_tile(const bf16* from, int64_t rows, int64_t columns) {
+  thread_local std::vector<float> memory;
+  memory.resize(std::max(memory.size(), static_cast<size_t>(rows * tile_stride)));
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < columns; ++j)
+      memory[static_cast<size_t>(i * tile_stride + j)] = static_cast<float>(from[i * tile_stride + j]);
+  return memory.data();
 }
 
 constexpr int64_t padded(int64_t n, int64_t to) {
@@ -32,7 +55,7 @@ constexpr int64_t padded(int64_t n, int64_t to) {
 template <class T>
 int64_t arranged_size(int64_t k, int64_t n) {
   // Kernels fill whole panels, of 24 or 32 columns.
-  return padded(k, 2) * padded(n + 23, 32);
+  return padded(k, 2) * padded(n + 23, 32) * (widened<T>() ? 2 : 1);
 }
 
 template <class T>
@@ -45,6 +68,10 @@ void arrange(int64_t k, int64_t n, Matrix<const T> b, T* to) {
 template <class T>
 void tile_product(int64_t m, int64_t n, int64_t k, const T* a, bool a_transposed, const T* b, bool accumulate,
                   Wide<T>* c, int64_t c_stride) {
+  if constexpr (std::is_same_v<T, bf16>)
+    if (widened<T>())
+      return kernels<T>()->product(m, n, k, widened_tile(a, a_transposed ? k : m, a_transposed ? m : k), a_transposed,
+                                   b, accumulate, c, c_stride);
   if constexpr (!std::is_same_v<T, double>)
     if (const auto* known = kernels<T>()) return known->product(m, n, k, a, a_transposed, b, accumulate, c, c_stride);
   gemm<T, Wide<T>>(CpuContext{}, m, n, k, 1, {a, tile_stride, a_transposed}, {b, n}, accumulate ? 1 : 0, {c, c_stride});
@@ -66,7 +93,7 @@ const T* tile_of(const Wide<T>* from, int64_t rows, int64_t columns, T* to) {
 template <class T>
 const T* tile_of_pairs(const Wide<T>* from, int64_t rows, int64_t columns, T* to) {
   if constexpr (!std::is_same_v<T, Wide<T>>)
-    if (const auto* known = kernels<T>()) {
+    if (const auto* known = kernels<T>(); known && known->pairs) {
       known->pairs(from, rows, columns, to);
       return to;
     }

@@ -1,7 +1,7 @@
 // Included by the files that are compiled for AVX-512; where DUET_AVX512_BF16 is defined, for AVX512-BF16 too.
 #pragma once
 
-#include "duet/ops/lanes_avx512.h"
+#include "duet/ops/lanes_bfloat16_avx512.h"
 
 namespace duet::ops::detail {
 namespace {
@@ -25,26 +25,6 @@ void store_first(float* x, int64_t n, Floats v) {
   store(x, first_lanes(n), v);
 }
 
-Floats widened(__m256i x) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
-}
-// As bf16's constructor does: to nearest, ties to even; NaN stays a quiet NaN.
-__m256i narrowed_by_integers(Floats v) {
-  const __m512i raw = _mm512_castps_si512(v), one = _mm512_set1_epi32(1), upper = _mm512_srli_epi32(raw, 16);
-  const __m512i up = _mm512_add_epi32(_mm512_and_si512(upper, one), _mm512_set1_epi32(0x7FFF));
-  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(raw, up), 16);
-  const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-  return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(rounded, nan, upper, _mm512_set1_epi32(0x40)));
-}
-__m256i narrowed(Floats v) {
-#ifdef DUET_AVX512_BF16
-  // One instruction, but for subnormal numbers, which it takes for zeros.
-  constexpr int subnormal = 0x20;
-  if (_mm512_fpclass_ps_mask(v, subnormal) == 0) [[likely]]
-    return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v));
-#endif
-  return narrowed_by_integers(v);
-}
 Floats load(const uint16_t* x) {
   return widened(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
 }

@@ -282,7 +282,8 @@ Json measure_step(const StepBenchmark& b) {
   const auto peak_now = [&] {
     if (gpu) return measure_matmul_gflops(b.device, dtype);
     const std::optional<PeakKernel> narrow = dtype == DType::bf16 ? bfloat16_peak_kernel() : std::nullopt;
-    return measure_peak_gflops(narrow ? *narrow : float32_peak_kernel());
+    const double float32 = measure_peak_gflops(float32_peak_kernel());
+    return narrow ? std::max(float32, measure_peak_gflops(*narrow)) : float32;
   };
   const double peak_before = peak_now();
   const train::TrainOptions options;

@@ -233,18 +233,21 @@ TEST(BenchStep, CommandPrintsJsonAloneOnStandardOutput) {
   EXPECT_NE(run.err.find("device    cpu"), std::string::npos) << run.err;
 }
 
-TEST(BenchStep, Bfloat16IsComparedWithItsOwnPeak) {
+// With that of the instructions that multiply it faster: its own on AMD's processors, float's on Intel's.
+TEST(BenchStep, Bfloat16IsComparedWithTheHigherPeak) {
   const StepBenchmark small{.size = "mini", .dtype = "bfloat16", .batch = 2, .seq = 8, .steps = 1, .warmup_steps = 1};
-  // Twice the products in each instruction; how many of them the processor does at once is its own business. Another
-  // program may take a core from one of the two measurements, but hardly from five pairs of them.
+  // One of the two peaks is about twice the other. Another program may take a core from one of the measurements, but
+  // hardly from five of them.
   double best = 0;
-  for (int attempt = 0; attempt < 5 && best < 1.3; ++attempt) {
+  for (int attempt = 0; attempt < 5 && best < 0.8; ++attempt) {
     const Json r = measure_step(small);
     EXPECT_EQ(r["dtype"], "bfloat16");
     if (!bfloat16_peak_kernel()) GTEST_SKIP() << "this processor has no AVX512-BF16";
-    best = std::max(best, r["peak_gflops"].get<double>() / measure_peak_gflops(float32_peak_kernel()));
+    const double float32 = measure_peak_gflops(float32_peak_kernel()),
+                 bfloat16 = measure_peak_gflops(*bfloat16_peak_kernel());
+    best = std::max(best, r["peak_gflops"].get<double>() / std::max(float32, bfloat16));
   }
-  EXPECT_GT(best, 1.3);
+  EXPECT_GT(best, 0.8);
 }
 
 TEST(BenchStep, MoreThreadsThanCoresGetAWarning) {
