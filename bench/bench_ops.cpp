@@ -28,9 +28,8 @@ std::map<int, Limits> limits;
 
 Limits measure_limits(int thread_count) {
   set_threads(thread_count);
-  const double float32 = tools::measure_peak_gflops(tools::float32_peak_kernel());
-  const auto bfloat16 = tools::bfloat16_peak_kernel();
-  return {float32, bfloat16 ? tools::measure_peak_gflops(*bfloat16) : float32, tools::measure_bandwidth().copy};
+  return {tools::measure_peak_gflops(DType::f32), tools::measure_peak_gflops(DType::bf16),
+          tools::measure_bandwidth().copy};
 }
 
 // What a pass has to do, as the ops themselves tell a trace.

@@ -73,17 +73,25 @@ bool cpu_has_bfloat16() {
   return result;
 }
 
-bool cpu_multiplies_bfloat16_faster() {
+bool cpu_has_fast_bfloat16() {
+#if defined(__x86_64__)
+  static const bool result = cpu_has_bfloat16() && (__builtin_cpu_is("amd") != 0 || bfloat16_setting() == "1");
+  return result;
+#else
+  return cpu_has_bfloat16();
+#endif
+}
+
+bool cpu_has_amx_bfloat16() {
 #if defined(__x86_64__)
   static const bool result = [] {
     constexpr unsigned extended_features = 7, amx_bf16 = 1u << 22;
     unsigned a = 0, b = 0, c = 0, d = 0;
-    const bool has_amx = __get_cpuid_count(extended_features, 0, &a, &b, &c, &d) != 0 && (d & amx_bf16) != 0;
-    return cpu_has_bfloat16() && (has_amx || __builtin_cpu_is("amd") != 0 || bfloat16_setting() == "1");
+    return cpu_has_bfloat16() && __get_cpuid_count(extended_features, 0, &a, &b, &c, &d) != 0 && (d & amx_bf16) != 0;
   }();
   return result;
 #else
-  return cpu_has_bfloat16();
+  return false;
 #endif
 }
 

@@ -20,9 +20,10 @@ CpuInstructions cpu_instructions();
 // give right results all the same, by way of float32 products, but no faster. DUET_CPU_BFLOAT16=0 in the environment,
 // read once, makes it false. It also decides how floats are rounded to bfloat16, to the same bits either way.
 bool cpu_has_bfloat16();
-// Whether it multiplies bfloat16 faster than float32: AMD's processors take a pair of products for one multiply-add,
-// those with AMX more, but Intel's AVX512-BF16 alone half of one. Measured on Zen 4, Zen 5 and Emerald Rapids without
-// AMX. DUET_CPU_BFLOAT16=1 makes it true wherever the instructions are.
-bool cpu_multiplies_bfloat16_faster();
+// Whether AVX512-BF16 multiplies faster than float32's multiply-adds: twice as fast on AMD's processors (Zen 4 and 5),
+// but half as fast on Intel's (Emerald Rapids). DUET_CPU_BFLOAT16=1 makes it true wherever the instructions are.
+bool cpu_has_fast_bfloat16();
+// AMX-BF16, which is for oneDNN to use; DUET_CPU_BFLOAT16=0 makes it false.
+bool cpu_has_amx_bfloat16();
 
 }  // namespace duet

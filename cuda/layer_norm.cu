@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(block_threads, backward_blocks)
         sum_gn += g[k][j] * normal[k][j];
       }
     });
-    if constexpr (parameters) read_row(r + stride);
+    if constexpr (parameters) read_row(r + stride);  // else this is the only row
     sum_g = row_reduce<threads>(sum_g, Sum{}) / static_cast<float>(width);
     sum_gn = row_reduce<threads>(sum_gn, Sum{}) / static_cast<float>(width);
     for_packs<threads, pack, !parameters>(width, [&](int64_t c, int k) {

@@ -13,9 +13,10 @@ struct Matrix {
   bool transposed = false;
 };
 
-// c (m, n) = alpha a (m, k) b (k, n) + beta c, row-major. f32 and bf16 run in oneDNN, but for large f32 products
-// with AVX2 or AVX-512 (packed_gemm.h; not with DUET_CPU_PACKED=0 in the environment, read once), f64 in Eigen, on the
-// GPU all in cuBLASLt. c must not overlap a or b. With beta 0, c may hold anything, NaN included. Out is T or Wide<T>.
+// c (m, n) = alpha a (m, k) b (k, n) + beta c, row-major. f32 and bf16 run in oneDNN, but for large products: in
+// f32 with AVX2 or AVX-512, in bf16 with AVX-512 where bf16's own instructions are slow (packed_gemm.h; not with
+// DUET_CPU_PACKED=0 in the environment, read once); f64 runs in Eigen, on the GPU all in cuBLASLt. c must not overlap a
+// or b. With beta 0, c may hold anything, NaN included. Out is T or Wide<T>.
 template <class T, class Out = T>
 void gemm(CpuContext, int64_t m, int64_t n, int64_t k, Wide<T> alpha, Matrix<const T> a, Matrix<const T> b,
           Wide<T> beta, Matrix<Out> c);

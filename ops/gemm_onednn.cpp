@@ -12,7 +12,7 @@
 #include "duet/ops/packed_gemm.h"
 
 // Products of bfloat16 on the CPU, summed in float: by oneDNN's matmul primitive but for large ones on processors that
-// multiply floats as fast (packed_gemm.h).
+// multiply floats faster (packed_gemm.h).
 namespace duet::ops {
 namespace {
 

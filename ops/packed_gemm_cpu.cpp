@@ -118,8 +118,9 @@ template <class Out>
 const PackedGemm<bf16, Out>* widened_gemm_for([[maybe_unused]] int64_t m, [[maybe_unused]] int64_t n,
                                               [[maybe_unused]] int64_t k) {
 #ifdef DUET_X86_KERNELS
+  // oneDNN would take twice as long for smaller products too.
   constexpr Least large{64, 64, 1'000'000};
-  if (instructions_for_packing() == CpuInstructions::avx512 && !cpu_multiplies_bfloat16_faster() &&
+  if (instructions_for_packing() == CpuInstructions::avx512 && !cpu_has_fast_bfloat16() && !cpu_has_amx_bfloat16() &&
       large.reached(m, n, k)) {
     if constexpr (std::is_same_v<Out, float>)
       return &avx512_widened_gemm_to_float;
@@ -129,11 +130,14 @@ const PackedGemm<bf16, Out>* widened_gemm_for([[maybe_unused]] int64_t m, [[mayb
 #endif
   return nullptr;
 }
+
 // Threads have rectangles of c of a shape that has them pack the least.
 template <class T, class Out>
 void packed_gemm(const PackedGemm<T, Out>& packed, int64_t m, int64_t n, int64_t k, Matrix<const T> a,
                  Matrix<const T> b, const float* bias, bool adds, Matrix<Out> c) {
-  const int64_t vector = packed.columns, parts = threads(), groups = (n + vector - 1) / vector;
+  constexpr int64_t least_work = 1 << 21;  // for a thread
+  const int64_t vector = packed.columns, groups = (n + vector - 1) / vector;
+  const int64_t parts = std::clamp<int64_t>(m * n * k / least_work, 1, threads());
   int64_t down = 1;
   for (int64_t d = 2; d <= parts; ++d)
     if (parts % d == 0 && m / d + n / (parts / d) < m / down + n / (parts / down)) down = d;

@@ -40,7 +40,8 @@ struct Target {
 template <class Out, int R>
 [[gnu::always_inline]] inline void store_tile(Floats (&sum)[R][tile_vectors], const Target<Out>& to, int64_t columns) {
   if constexpr (std::is_same_v<Out, float>) {
-    store_tile(sum, to.adds || to.continues, to.c, to.c_stride, columns);
+    // With || g++ 12 makes two paths, of which sums come back from memory in the loop before.
+    store_tile(sum, (to.adds | to.continues) != 0, to.c, to.c_stride, columns);
   } else {
     if (!to.ends) return store_tile(sum, to.continues, to.partial, to.partial_stride, columns);
 #pragma GCC unroll 14

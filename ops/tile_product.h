@@ -20,7 +20,7 @@ void arrange(int64_t k, int64_t n, Matrix<const T> b, T* to);
 
 // c (m, n) = a (m, k) b (k, n), or += when `accumulate`; c's rows are c_stride apart. a is a tile of at most
 // most_tile_columns, in bfloat16 with a zero behind rows of odd length; b is arranged.
-// With a_transposed the tile is (k, m); bfloat16 then wants pairs of rows side by side, see tile_of_pairs.
+// With a_transposed the tile is (k, m), as tile_of_pairs makes it.
 template <class T>
 void tile_product(int64_t m, int64_t n, int64_t k, const T* a, bool a_transposed, const T* b, bool accumulate,
                   Wide<T>* c, int64_t c_stride);
@@ -28,8 +28,8 @@ void tile_product(int64_t m, int64_t n, int64_t k, const T* a, bool a_transposed
 // The same tile in T: itself where sums are T, else rounded into `to`.
 template <class T>
 const T* tile_of(const Wide<T>* from, int64_t rows, int64_t columns, T* to);
-// As tile_of, for use as a transposed left operand: in bfloat16 element (i, j) comes to place 2 j + i % 2 of row i / 2,
-// whose rows are 2 tile_stride apart, and an odd last row is paired with zeros.
+// As tile_of, for use as a transposed left operand: where bfloat16 is multiplied in pairs, element (i, j) comes to
+// place 2 j + i % 2 of row i / 2, whose rows are 2 tile_stride apart, and an odd last row is paired with zeros.
 template <class T>
 const T* tile_of_pairs(const Wide<T>* from, int64_t rows, int64_t columns, T* to);
 

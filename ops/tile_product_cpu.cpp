@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <vector>
 
 #include "duet/core/cpu.h"
@@ -17,7 +18,7 @@ const detail::TileKernels* kernels() {
     if (std::is_same_v<T, float> && avx512) return &detail::avx512_tiles;
     if (std::is_same_v<T, float> && cpu_instructions() == CpuInstructions::avx2) return &detail::avx2_tiles;
     if (std::is_same_v<T, bf16> && avx512)
-      return cpu_multiplies_bfloat16_faster() ? &detail::avx512_bf16_tiles : &detail::avx512_widened_tiles;
+      return cpu_has_fast_bfloat16() ? &detail::avx512_bf16_tiles : &detail::avx512_widened_tiles;
     return nullptr;
   }();
   return chosen;

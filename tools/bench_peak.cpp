@@ -68,6 +68,12 @@ double measure_peak_gflops(const PeakKernel& kernel) {
   return trial.gflops(best_seconds([&] { trial.run(); }));
 }
 
+double measure_peak_gflops(DType dtype) {
+  const double float32 = measure_peak_gflops(float32_peak_kernel());
+  const std::optional<PeakKernel> narrow = dtype == DType::bf16 ? bfloat16_peak_kernel() : std::nullopt;
+  return narrow ? std::max(float32, measure_peak_gflops(*narrow)) : float32;
+}
+
 double measure_sustained_gflops(const PeakKernel& kernel) {
   PeakTrial trial(kernel);
   const train::Stopwatch watch;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "duet/core/dtype.h"
 #include "duet/core/json.h"
 #include "duet/tools/bench_peak_kernels.h"
 
@@ -8,6 +9,8 @@ namespace duet::tools {
 // GFLOP/s of `kernel` on all of threads() threads at once: the best of several short trials, because whatever else the
 // machine does can only slow a trial down.
 double measure_peak_gflops(const PeakKernel& kernel);
+// The highest with which elements of this type can be multiplied: bfloat16 may be so as float, where that is faster.
+double measure_peak_gflops(DType dtype);
 // GFLOP/s over one second of trials of 10 to 20 ms, in each of which the threads wait for the slowest: what the machine
 // gives to a program that uses all cores in equal parts, with interruptions and what a hypervisor's other guests take.
 double measure_sustained_gflops(const PeakKernel& kernel);

@@ -279,12 +279,7 @@ Json measure_step(const StepBenchmark& b) {
       .batch = b.batch, .augment = train::Augment::basic, .workers = b.workers.beside(b.device)};
   const bool gpu = b.device.kind == DeviceKind::cuda;
   const DType dtype = b.dtype == "bfloat16" ? DType::bf16 : DType::f32;
-  const auto peak_now = [&] {
-    if (gpu) return measure_matmul_gflops(b.device, dtype);
-    const std::optional<PeakKernel> narrow = dtype == DType::bf16 ? bfloat16_peak_kernel() : std::nullopt;
-    const double float32 = measure_peak_gflops(float32_peak_kernel());
-    return narrow ? std::max(float32, measure_peak_gflops(*narrow)) : float32;
-  };
+  const auto peak_now = [&] { return gpu ? measure_matmul_gflops(b.device, dtype) : measure_peak_gflops(dtype); };
   const double peak_before = peak_now();
   const train::TrainOptions options;
   models::ParamStore store(options.seed);

@@ -92,7 +92,7 @@ TYPED_TEST(Gemm, EmptySizesTouchNothing) {
 TYPED_TEST(Gemm, InsideAParallelLoopEqualsOneThread) {
   using T = typename TypeParam::T;
   using Out = typename TypeParam::Result;
-  constexpr int64_t size = 70, jobs = 6;
+  constexpr int64_t size = 104, jobs = 6;
   Random random(RandomKey{1, 2});
   const Tensor a = random_normal({jobs, size, size}, random).to(dtype_of<T>());
   const Tensor b = random_normal({jobs, size, size}, random).to(dtype_of<T>());
