@@ -13,6 +13,7 @@ constexpr int64_t line = line_bytes / int64_t{sizeof(float)}, element_line = lin
 constexpr int64_t tile_columns = tile_vectors * lanes;
 static_assert(panels_together % straight_panels == 0 &&
               (panels_together % turned_panels == 0 || turned_panels % panels_together == 0));
+
 int64_t smaller(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
