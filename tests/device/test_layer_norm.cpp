@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
+#include <string>
 #include <vector>
 
 #include "duet/autograd/engine.h"
@@ -17,6 +19,8 @@ using testing::device;
 // More rows than the device has warps for at once, with a gradient that joins on the way.
 TEST(DeviceLayerNorm, GoesThroughManyRows) {
   const Shape shape{5003, 24};
+  const char* value = std::getenv("DUET_CUDNN_LAYER_NORM");
+  const bool cudnn = value != nullptr && std::string(value) == "1";
   for (const DType dtype : {DType::f32, DType::bf16}) {
     Random random(RandomKey{8, 8});
     const Tensor x = random_normal(shape, random).to(dtype), dy = random_normal(shape, random).to(dtype);
@@ -30,9 +34,13 @@ TEST(DeviceLayerNorm, GoesThroughManyRows) {
     };
     const auto got = gradients(dtype, DType::f32, device()), want = gradients(DType::f64, DType::f64, Device{});
     for (size_t k = 0; k < 3; ++k)
-      for (int64_t i = 0; i < want[k].numel(); ++i)
-        ASSERT_NEAR(got[k].at(i), want[k].at(i), 1e-3 + (dtype == DType::bf16 ? std::abs(want[k].at(i)) / 128 : 0))
-            << dtype << " gradient " << k << " element " << i;
+      for (int64_t i = 0; i < want[k].numel(); ++i) {
+        double allowed = 1e-3;
+        if (dtype == DType::bf16) allowed += std::abs(want[k].at(i)) / 128;
+        // cuDNN rounds its part of x's gradient before the one that joins is added: half a last place of that part.
+        if (dtype == DType::bf16 && k == 0 && cudnn) allowed += std::abs(want[k].at(i) - dy.at(i)) / 256;
+        ASSERT_NEAR(got[k].at(i), want[k].at(i), allowed) << dtype << " gradient " << k << " element " << i;
+      }
   }
 }
 
