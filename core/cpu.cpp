@@ -82,6 +82,15 @@ bool cpu_has_fast_bfloat16() {
 #endif
 }
 
+bool cpu_is_intel() {
+#if defined(__x86_64__)
+  static const bool result = __builtin_cpu_is("intel") != 0;
+  return result;
+#else
+  return false;
+#endif
+}
+
 bool cpu_has_amx_bfloat16() {
 #if defined(__x86_64__)
   static const bool result = [] {

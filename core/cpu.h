@@ -23,6 +23,9 @@ bool cpu_has_bfloat16();
 // Whether AVX512-BF16 multiplies faster than float32's multiply-adds: twice as fast on AMD's processors (Zen 4 and 5),
 // but half as fast on Intel's (Emerald Rapids). DUET_CPU_BFLOAT16=1 makes it true wherever the instructions are.
 bool cpu_has_fast_bfloat16();
+// Whether the maker is Intel. Which of several kernels is used goes by the maker where only measuring could tell:
+// timings would make results differ from run to run.
+bool cpu_is_intel();
 // AMX-BF16, which is for oneDNN to use; DUET_CPU_BFLOAT16=0 makes it false.
 bool cpu_has_amx_bfloat16();
 

@@ -27,6 +27,18 @@ inline Floats fma(Floats a, Floats b, Floats c) {
 [[gnu::always_inline]] inline void accumulate(Floats& sum, Floats a, Floats b) {
   sum = fma(a, b, sum);
 }
+// As Float of register_tile.h, but of fewer instructions and more reads.
+template <int Rows>
+struct DirectFloat {
+  static constexpr int per_word = 1, direct_rows = Rows;
+  static void multiply_add(Floats& sum, Floats a, Floats b) { accumulate(sum, a, b); }
+  // g++ would read x once, for all vectors that it is multiplied with.
+  [[gnu::always_inline]] static void multiply_add_direct(Floats& sum, const float& x, Floats b) {
+    Floats result = sum;
+    asm("vfmadd231ps %1%{1to16%}, %2, %0" : "+v"(result) : "m"(x), "v"(b));
+    sum = result;
+  }
+};
 inline Floats load(const float* x) {
   return _mm512_loadu_ps(x);
 }

@@ -38,7 +38,9 @@ struct PackedGemm {
   // Computes a group of rows that `take` has handed out.
   void (*rows)(const PackedBlock& block, int64_t group);
 };
-extern const PackedGemm<float, float> avx2_packed_gemm, avx512_packed_gemm;
+// The direct kernels' multiply-adds read the left operand themselves: fewer instructions, which pays on Intel's
+// processors while another program runs on the same core.
+extern const PackedGemm<float, float> avx2_packed_gemm, avx512_packed_gemm, avx512_direct_gemm;
 // Of bfloat16, which becomes float on the way into the panels.
 extern const PackedGemm<bf16, bf16> avx512_widened_gemm;
 extern const PackedGemm<bf16, float> avx512_widened_gemm_to_float;

@@ -14,6 +14,6 @@ constexpr int64_t right_bytes = 100 << 10;  // of 512 KiB, most of which the lef
 #include "duet/ops/packed_gemm_kernels.h"
 
 namespace duet::ops::detail {
-const PackedGemm<float, float> avx2_packed_gemm = kernels<float>;
+const PackedGemm<float, float> avx2_packed_gemm = kernels<Float, float>;
 }  // namespace duet::ops::detail
 #endif

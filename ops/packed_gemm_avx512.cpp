@@ -11,6 +11,7 @@ using Element = float;
 #include "duet/ops/packed_gemm_kernels.h"
 
 namespace duet::ops::detail {
-const PackedGemm<float, float> avx512_packed_gemm = kernels<float>;
+const PackedGemm<float, float> avx512_packed_gemm = kernels<Float, float>;
+const PackedGemm<float, float> avx512_direct_gemm = kernels<DirectFloat<direct_rows>, float>;
 }  // namespace duet::ops::detail
 #endif

@@ -106,6 +106,7 @@ const PackedGemm<float, float>* packed_gemm_for([[maybe_unused]] int64_t m, [[ma
   constexpr Least large{256, 128, 10'000'000};
   if (!large.reached(m, n, k)) return nullptr;
   if (instructions_for_packing() == CpuInstructions::avx2) return &avx2_packed_gemm;
+  if (instructions_for_packing() == CpuInstructions::avx512 && cpu_is_intel()) return &avx512_direct_gemm;
   // In AVX-512 oneDNN reads an operand as it lies unless it has to be transposed, and is slow where its rows fall into
   // the same places of the cache.
   if (instructions_for_packing() == CpuInstructions::avx512 &&

@@ -20,10 +20,10 @@ namespace {
 constexpr bool many_lines = tile_rows > 8;  // of c in a tile: too many to fetch at once
 
 // The next terms of a tile.
-template <int Terms, int R>
+template <class Word, int Terms, int R>
 [[gnu::always_inline]] inline void add_terms(const float*& a, const float*& b, Floats (&sum)[R][tile_vectors]) {
-  if constexpr (Terms > 1) add_terms<Terms - 1>(a, b, sum);
-  add_word<Float, 1>(a, b, sum);
+  if constexpr (Terms > 1) add_terms<Word, Terms - 1>(a, b, sum);
+  add_word<Word, 1>(a, b, sum);
   a += tile_rows;
   b += tile_columns;
 }
@@ -58,7 +58,7 @@ template <class Out, int R>
 }
 
 // R rows by `columns` of c from a panel of each operand.
-template <class Out, int R>
+template <class Word, class Out, int R>
 void tile(int64_t terms, const float* a, const float* b, const float* bias, const Target<Out>& to, int64_t columns,
           const Streams& ahead) {
   Floats sum[R][tile_vectors];
@@ -81,20 +81,20 @@ void tile(int64_t terms, const float* a, const float* b, const float* bias, cons
       _mm_prefetch(second, _MM_HINT_T0);
       first += s->step;
       second += s->step;
-      add_terms<unrolled>(a, b, sum);
+      add_terms<Word, unrolled>(a, b, sum);
     }
   }
-  for (; left >= unrolled; left -= unrolled) add_terms<unrolled>(a, b, sum);
-  for (; left > 0; --left) add_terms<1>(a, b, sum);
+  for (; left >= unrolled; left -= unrolled) add_terms<Word, unrolled>(a, b, sum);
+  for (; left > 0; --left) add_terms<Word, 1>(a, b, sum);
   store_tile(sum, to, columns);
 }
 template <class Out>
 using Tile = void (*)(int64_t, const float*, const float*, const float*, const Target<Out>&, int64_t, const Streams&);
-template <class Out, int R = tile_rows>
+template <class Word, class Out, int R = tile_rows>
 Tile<Out> tile_of(int64_t rows) {
   if constexpr (R > 1)
-    if (rows < R) return tile_of<Out, R - 1>(rows);
-  return tile<Out, R>;
+    if (rows < R) return tile_of<Word, Out, R - 1>(rows);
+  return tile<Word, Out, R>;
 }
 
 // How a product is cut.
@@ -276,7 +276,7 @@ void add_target_ahead(const Target<Out>& to, Streams& ahead) {
 }
 
 // Panels that are computed together: each right panel is used for all of them before the next.
-template <class Out, class Copies>
+template <class Word, class Out, class Copies>
 void compute_rows(const Block<Out>& block, int64_t group, Copies& copies) {
   const Plan& plan = block.plan;
   const int64_t first = group * panels_together, last = smaller(first + panels_together, plan.panels);
@@ -298,7 +298,7 @@ void compute_rows(const Block<Out>& block, int64_t group, Copies& copies) {
       if (panels_together == 1 && block.complete)
         add_panel_ahead(block.memory.left(block.piece, p + 1 < plan.panels ? p + 1 : 0), plan.panel_size, q, across,
                         ahead);
-      tile_of<Out>(smaller(tile_rows, plan.m - row))(
+      tile_of<Word, Out>(smaller(tile_rows, plan.m - row))(
           block.terms, block.memory.left(block.piece, p), block.panels + q * tile_columns * block.terms,
           block.bias == nullptr ? nullptr : block.bias + at, to, block.end - at, ahead);
       copies.step();
@@ -306,13 +306,13 @@ void compute_rows(const Block<Out>& block, int64_t group, Copies& copies) {
   }
 }
 
-template <class Out>
+template <class Word, class Out>
 void rows(const PackedBlock& block, int64_t group) {
   NoPacking none;
-  compute_rows(static_cast<const Block<Out>&>(block), group, none);
+  compute_rows<Word>(static_cast<const Block<Out>&>(block), group, none);
 }
 
-template <class Out>
+template <class Word, class Out>
 void run(int64_t m, int64_t n, int64_t k, Matrix<const Element> a, Matrix<const Element> b, const float* bias,
          bool adds, Matrix<Out> c, float* data, RowSharing& sharing) {
   const Plan plan(m, n, k);
@@ -336,10 +336,10 @@ void run(int64_t m, int64_t n, int64_t k, Matrix<const Element> a, Matrix<const 
       block.complete = complete;
       const int64_t groups = parts_of(plan.panels, panels_together);
       if (!complete) {
-        for (int64_t group = 0; group < groups; ++group) compute_rows(block, group, packing);
+        for (int64_t group = 0; group < groups; ++group) compute_rows<Word>(block, group, packing);
       } else {
         sharing.open(block, groups);
-        for (int64_t group; (group = sharing.take()) >= 0;) compute_rows(block, group, packing);
+        for (int64_t group; (group = sharing.take()) >= 0;) compute_rows<Word>(block, group, packing);
         sharing.close();
       }
       packing.end_block();
@@ -347,8 +347,8 @@ void run(int64_t m, int64_t n, int64_t k, Matrix<const Element> a, Matrix<const 
   }
 }
 
-template <class Out>
-constexpr PackedGemm<Element, Out> kernels{tile_columns, scratch<Out>, run<Out>, rows<Out>};
+template <class Word, class Out>
+constexpr PackedGemm<Element, Out> kernels{tile_columns, scratch<Out>, run<Word, Out>, rows<Word, Out>};
 
 }  // namespace
 }  // namespace duet::ops::detail

@@ -7,9 +7,10 @@
 namespace duet::ops::detail {
 namespace {
 
-// A product works on words of 32 bits: one float, or two neighbours in k of bfloat16.
+// A product works on words of 32 bits: one float, or two neighbours in k of bfloat16. With the first `direct_rows` rows
+// multiply-adds read and spread the left operand's word themselves, one by one, by multiply_add_direct.
 struct Float {
-  static constexpr int per_word = 1;
+  static constexpr int per_word = 1, direct_rows = 0;
   static void multiply_add(Floats& sum, Floats a, Floats b) { accumulate(sum, a, b); }
 };
 
@@ -20,10 +21,20 @@ template <class Word, int V, int v = 0>
     add_vectors<Word, V, v + 1>(x, right, sum);
   }
 }
+template <class Word, int V, int v = 0>
+[[gnu::always_inline]] inline void add_vectors_direct(const float& x, const Floats (&right)[V], Floats (&sum)[V]) {
+  if constexpr (v < V) {
+    Word::multiply_add_direct(sum[v], x, right[v]);
+    add_vectors_direct<Word, V, v + 1>(x, right, sum);
+  }
+}
 template <class Word, int64_t RowStep, int R, int V, int r = 0>
 [[gnu::always_inline]] inline void add_rows(const float* a, const Floats (&right)[V], Floats (&sum)[R][V]) {
   if constexpr (r < R) {
-    add_vectors<Word>(splat(a[r * RowStep]), right, sum[r]);
+    if constexpr (r < Word::direct_rows)
+      add_vectors_direct<Word>(a[r * RowStep], right, sum[r]);
+    else
+      add_vectors<Word>(splat(a[r * RowStep]), right, sum[r]);
     add_rows<Word, RowStep, R, V, r + 1>(a, right, sum);
   }
 }

@@ -3,7 +3,7 @@
 
 namespace duet::ops::detail {
 namespace {
-constexpr int most_rows = 12, panel_vectors = 2;
+constexpr int most_rows = 12, panel_vectors = 2, direct_rows = 6;
 constexpr bool panel_by_panel = false;
 }  // namespace
 }  // namespace duet::ops::detail
@@ -12,6 +12,7 @@ constexpr bool panel_by_panel = false;
 
 namespace duet::ops::detail {
 const TileKernels avx512_tiles{arrange_floats<float>, product<Float>, nullptr};
-const TileKernels avx512_widened_tiles{arrange_floats<bf16>, product<Float>, nullptr};
+const TileKernels avx512_direct_tiles{arrange_floats<float>, product<DirectFloat<direct_rows>>, nullptr};
+const TileKernels avx512_widened_tiles{arrange_floats<bf16>, product<DirectFloat<direct_rows>>, nullptr};
 }  // namespace duet::ops::detail
 #endif

@@ -14,7 +14,7 @@ namespace duet::ops::detail {
 namespace {
 
 struct Bfloat16 {
-  static constexpr int per_word = 2;
+  static constexpr int per_word = 2, direct_rows = 0;
   static void multiply_add(Floats& sum, Floats a, Floats b) {
     sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
   }

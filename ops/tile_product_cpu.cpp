@@ -15,7 +15,8 @@ const detail::TileKernels* kernels() {
 #ifdef DUET_X86_KERNELS
   static const detail::TileKernels* const chosen = []() -> const detail::TileKernels* {
     const bool avx512 = cpu_instructions() == CpuInstructions::avx512;
-    if (std::is_same_v<T, float> && avx512) return &detail::avx512_tiles;
+    if (std::is_same_v<T, float> && avx512)
+      return cpu_is_intel() ? &detail::avx512_direct_tiles : &detail::avx512_tiles;
     if (std::is_same_v<T, float> && cpu_instructions() == CpuInstructions::avx2) return &detail::avx2_tiles;
     if (std::is_same_v<T, bf16> && avx512)
       return cpu_has_fast_bfloat16() ? &detail::avx512_bf16_tiles : &detail::avx512_widened_tiles;

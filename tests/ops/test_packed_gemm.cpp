@@ -37,7 +37,7 @@ class OneThread final : public detail::RowSharing {
   int64_t next_ = 0, groups_ = 0;
 };
 
-enum class Kernels { avx2, avx512, avx512_widened, avx512_widened_to_float };
+enum class Kernels { avx2, avx512, avx512_direct, avx512_widened, avx512_widened_to_float };
 
 std::string name_of(Kernels kernels) {
   switch (kernels) {
@@ -45,6 +45,8 @@ std::string name_of(Kernels kernels) {
       return "avx2";
     case Kernels::avx512:
       return "avx512";
+    case Kernels::avx512_direct:
+      return "avx512_direct";
     case Kernels::avx512_widened:
       return "avx512_widened";
     case Kernels::avx512_widened_to_float:
@@ -69,6 +71,8 @@ class PackedGemm : public ::testing::TestWithParam<Kernels> {
         return f(detail::avx2_packed_gemm, float{}, float{});
       case Kernels::avx512:
         return f(detail::avx512_packed_gemm, float{}, float{});
+      case Kernels::avx512_direct:
+        return f(detail::avx512_direct_gemm, float{}, float{});
       case Kernels::avx512_widened:
         return f(detail::avx512_widened_gemm, bf16{}, bf16{});
       case Kernels::avx512_widened_to_float:
@@ -253,8 +257,8 @@ TEST_P(PackedGemm, BitsDoNotDependOnTheNumberOfThreads) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, PackedGemm,
-                         testing::Values(Kernels::avx2, Kernels::avx512, Kernels::avx512_widened,
-                                         Kernels::avx512_widened_to_float),
+                         testing::Values(Kernels::avx2, Kernels::avx512, Kernels::avx512_direct,
+                                         Kernels::avx512_widened, Kernels::avx512_widened_to_float),
                          [](const auto& test) { return name_of(test.param); });
 
 }  // namespace
