@@ -30,6 +30,23 @@ void for_chunks(const std::vector<Chunk>& chunks, F&& f) {
   });
 }
 
+// Sums side by side, and what is 2 KiB ahead fetched: a core that only reads waits for memory more than one that
+// computes or writes.
+template <class T>
+double sum_of_squares(const T* x, int64_t n) {
+  constexpr int64_t lanes = 32, ahead = 2048 / sizeof(T), line = 64 / sizeof(T);
+  double sums[lanes] = {};
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    for (int64_t j = 0; j < lanes; j += line) __builtin_prefetch(x + i + ahead + j);
+    for (int64_t j = 0; j < lanes; ++j) sums[j] += static_cast<double>(x[i + j]) * static_cast<double>(x[i + j]);
+  }
+  for (; i < n; ++i) sums[0] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  double total = 0;
+  for (const double sum : sums) total += sum;
+  return total;
+}
+
 }  // namespace
 
 template <class T>
@@ -63,10 +80,7 @@ void gradient_norm(CpuContext, const std::vector<GradientSpan<T>>& spans, double
   std::vector<double> squares(chunks.size());
   for_chunks(chunks, [&](size_t index, Chunk chunk) {
     const T* g = spans[chunk.tensor].data;
-    double total = 0;
-#pragma omp simd reduction(+ : total)
-    for (int64_t i = chunk.begin; i < chunk.end; ++i) total += static_cast<double>(g[i]) * static_cast<double>(g[i]);
-    squares[index] = total;
+    squares[index] = sum_of_squares(g + chunk.begin, chunk.end - chunk.begin);
   });
   double sum = 0;
   for (const double s : squares) sum += s;  // in chunk order, whatever the thread count
