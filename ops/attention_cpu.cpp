@@ -150,15 +150,6 @@ template <class T>
   for (int64_t c = 0; c < size; c += line) __builtin_prefetch(row + c, 0, 2);
 }
 
-// Zeros when there is nothing to write.
-template <class T>
-void write_row(const Wide<T>* from, T* to, int64_t count) {
-  if (from == nullptr)
-    std::fill_n(to, count, T{});
-  else
-    vector_math<T>().scale(from, to, count, 1);
-}
-
 // d scores of a row: p (dp - sum(p dp)), where sum(p dp) is y dy, times the scores' scale. In d it finds the gradients
 // of what dropout has left of p; `kept`, unless null, is what dropout has multiplied with.
 template <class W>
@@ -203,8 +194,8 @@ template <class T>
 struct BackwardMemory {
   Tiling tiling;
   Scratch<Wide<T>> probabilities, dscores, dropped;
-  Scratch<Wide<T>> dq, dk, dv;  // of one head, as sums over tiles
-  Scratch<Wide<T>> ones;        // a row, from which dropout makes what it multiplies with
+  Scratch<Wide<T>> sums;  // over tiles, of a head's three gradients, unless these can hold them themselves
+  Scratch<Wide<T>> ones;  // a row, from which dropout makes what it multiplies with
   Scratch<T> left;
   Arranged<T> keys_transposed, values_transposed, keys, queries, gradients;
 
@@ -213,9 +204,7 @@ struct BackwardMemory {
         probabilities(tiling.queries * tile_stride),
         dscores(tiling.queries * tile_stride),
         dropped(tiling.queries * tile_stride),
-        dq(tokens * size),
-        dk(tokens * size),
-        dv(tokens * size),
+        sums(std::is_same_v<T, Wide<T>> ? 0 : 3 * tokens * size),
         ones(tiling.keys),
         left(tiling.queries * tile_stride),
         keys_transposed(tokens, tiling.keys, size, true),
@@ -293,11 +282,20 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
   const int64_t d = s.head_size, width = s.heads * d, stride = 3 * width;
   const VectorMath<W>& math = vector_math<W>();
   for_heads<BackwardMemory<T>>(s, [&](int64_t bh, BackwardMemory<T>& memory) {
-    auto& [tiling, probabilities, dscores, dropped, dq, dk, dv, ones, left, keys_transposed, values_transposed, keys,
-           queries, gradients] = memory;
+    auto& [tiling, probabilities, dscores, dropped, sums, ones, left, keys_transposed, values_transposed, keys, queries,
+           gradients] = memory;
     const Head<T> head(s, bh, key_mask, dropout, random);
     const int64_t n = head.tokens, offset = head.row * stride + bh % s.heads * d;
     const T *q = qkv + offset, *k = q + width, *v = k + width;
+    T* const to = dqkv + offset;
+    constexpr bool in_place = std::is_same_v<T, W>;
+    W *dq, *dk, *dv;
+    int64_t sums_stride;
+    if constexpr (in_place) {
+      dq = to, dk = to + width, dv = to + 2 * width, sums_stride = stride;
+    } else {
+      dq = sums.data(), dk = dq + n * d, dv = dk + n * d, sums_stride = d;
+    }
     const int64_t out_offset = head.row * width + bh % s.heads * d;
     const T *out = y + out_offset, *g = dy + out_offset;
     const int64_t next = std::min(bh + 1, s.batch * s.heads - 1), next_first = s.row(next / s.heads),
@@ -340,20 +338,25 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
         }
         const W* used = dropout > 0 ? dropped.data() : p;
         tile_product<T>(cols, d, rows, tile_of_pairs<T>(used, rows, cols, left.data()), true, gradients.at(i0), i0 > 0,
-                        dv.data() + j0 * d, d);
+                        dv + j0 * sums_stride, sums_stride);
         if (head.none) continue;
         tile_product<T>(rows, d, cols, tile_of<T>(ds, rows, cols, left.data()), false, keys.at(j0), j0 > 0,
-                        dq.data() + i0 * d, d);
+                        dq + i0 * sums_stride, sums_stride);
         tile_product<T>(cols, d, rows, tile_of_pairs<T>(ds, rows, cols, left.data()), true, queries.at(i0), i0 > 0,
-                        dk.data() + j0 * d, d);
+                        dk + j0 * sums_stride, sums_stride);
       }
     }
-    T* to = dqkv + offset;
-    for (int64_t i = 0; i < n; ++i, to += stride) {
+    const auto write = [d](const W* from, T* row, bool made) {
+      if (!made)
+        std::fill_n(row, d, T{});
+      else if constexpr (!in_place)
+        vector_math<T>().scale(from, row, d, 1);
+    };
+    for (int64_t i = 0; i < n; ++i) {
       const bool reached = i < head.keys;
-      write_row(head.none ? nullptr : dq.data() + i * d, to, d);
-      write_row(head.none || !reached ? nullptr : dk.data() + i * d, to + width, d);
-      write_row(reached ? dv.data() + i * d : nullptr, to + 2 * width, d);
+      write(dq + i * sums_stride, to + i * stride, !head.none);
+      write(dk + i * sums_stride, to + i * stride + width, !head.none && reached);
+      write(dv + i * sums_stride, to + i * stride + 2 * width, reached);
     }
   });
 }
