@@ -37,7 +37,7 @@ struct Candidate {
   bool operator<(const Candidate& o) const { return count != o.count ? count < o.count : pair > o.pair; }
 };
 
-class Vocabulary {
+class Pieces {
  public:
   Symbol add(const std::string& token) {
     const auto [at, inserted] = index_.emplace(token, static_cast<Symbol>(tokens_.size()));
@@ -56,7 +56,7 @@ class Vocabulary {
 // Byte-pair merging with counts kept up to date: a merge touches only the words that hold the pair.
 class Merger {
  public:
-  Merger(std::vector<Word> words, Vocabulary& vocabulary) : words_(std::move(words)), vocabulary_(vocabulary) {
+  Merger(std::vector<Word> words, Pieces& vocabulary) : words_(std::move(words)), vocabulary_(vocabulary) {
     for (uint32_t w = 0; w < words_.size(); ++w) count_pairs(w, +1);
     push_changed();
   }
@@ -121,7 +121,7 @@ class Merger {
   }
 
   std::vector<Word> words_;
-  Vocabulary& vocabulary_;
+  Pieces& vocabulary_;
   std::unordered_map<Pair, PairState> pairs_;
   std::vector<Pair> changed_;
   std::priority_queue<Candidate> queue_;
@@ -164,7 +164,7 @@ std::vector<std::string> WordPieceTrainer::train() const {
   std::map<char32_t, std::pair<Symbol, Symbol>> alphabet;  // symbols at the beginning of a word and after it
   for (const auto& [count, c] : ranked) alphabet[c] = {};
 
-  Vocabulary vocabulary;
+  Pieces vocabulary;
   for (const char* special : {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}) vocabulary.add(special);
   const auto add_character = [&](std::string token, char32_t c) {
     unicode::append_utf8(token, c);

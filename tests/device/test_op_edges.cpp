@@ -74,7 +74,7 @@ const OpCase& row_named(const std::string& name) {
   fail("test", "no row ", name, " in the op table");
 }
 
-std::vector<Setting> settings() {
+std::vector<Setting> edge_settings() {
   return {{testing::device(), DType::f32, 4e-5, 2e-4}, {testing::device(), DType::bf16, 2e-2, 3e-2, 0.2}};
 }
 
@@ -93,7 +93,7 @@ class DeviceOpEdges : public ::testing::TestWithParam<Edge> {
   void check_all(Move&& move) {
     const OpCase& row = row_named(GetParam().row);
     for (const Sizes& sizes : GetParam().sizes)
-      for (const Setting& setting : settings()) {
+      for (const Setting& setting : edge_settings()) {
         const OpInputs inputs = inputs_for(row, sizes, setting.dtype);
         const OpResult want = run(row, inputs.to(DType::f64)), got = run(row, move(inputs), setting.device);
         const double magnitude = std::max(row.magnitude, setting.magnitude);

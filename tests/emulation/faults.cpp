@@ -43,7 +43,7 @@ struct AtExit {
 } at_exit;
 
 void write_text(const char* message) {
-  if (write(STDERR_FILENO, message, std::strlen(message)) < 0) return;
+  if (::write(STDERR_FILENO, message, std::strlen(message)) < 0) return;
 }
 
 // Async-signal-safe apart from the formatting, whose failure would lose only the text of a crash.

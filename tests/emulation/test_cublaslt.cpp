@@ -202,8 +202,6 @@ void run(const Case& t) {
   EXPECT_EQ(got[static_cast<size_t>(t.row_major ? t.n : t.m)], d.values[static_cast<size_t>(t.row_major ? t.n : t.m)]);
 }
 
-}  // namespace
-
 TEST(EmulatedCublasLt, TransposesBatchesTypes) {
   for (bool ta : {false, true}) {
     for (bool tb : {false, true}) {
@@ -298,4 +296,5 @@ TEST_F(CublasLtRefusals, MemoryFaults) {
   EXPECT_NE(take_error().find("uninitialised: reads"), std::string::npos);
 }
 
+}  // namespace
 }  // namespace duet::emulation

@@ -11,10 +11,12 @@
 #include "duet/models/multimodal.h"
 #include "duet/tests/models/small_models.h"
 #include "duet/tests/train/expect.h"
+#include "duet/tests/values.h"
 
 namespace duet::models {
 namespace {
 
+using testing::values;
 using train::message_of;
 using train::TemporaryDirectory;
 using Tensors = std::map<std::string, Tensor>;
@@ -78,12 +80,6 @@ void write_directory(const std::string& directory, const Tensors& tensors, const
   make_directories(directory);
   save_safetensors(directory + "/model.safetensors", {tensors.begin(), tensors.end()});
   write_file_atomically(directory + "/config.json", config.dump());
-}
-
-std::vector<double> values(const Tensor& t) {
-  std::vector<double> result;
-  for (int64_t i = 0; i < t.numel(); ++i) result.push_back(t.at(i));
-  return result;
 }
 
 void expect_equal_parameters(ParamStore& a, ParamStore& b, const std::string& prefix = "") {

@@ -9,10 +9,12 @@
 #include "duet/ops/cross_entropy.h"
 #include "duet/ops/mean_tokens.h"
 #include "duet/tests/train/expect.h"
+#include "duet/tests/values.h"
 
 namespace duet::models {
 namespace {
 
+using testing::values;
 using train::message_of;
 
 ClassifierConfig small_config(double dropout) {
@@ -44,12 +46,6 @@ TextInput some_text() {
   return {Tensor::from<int32_t>({2, 4}, {2, 7, 9, 3, 2, 5, 3, 0}),
           {},
           Tensor::from<uint8_t>({2, 4}, {1, 1, 1, 1, 1, 1, 1, 0})};
-}
-
-std::vector<double> values(const Tensor& t) {
-  std::vector<double> result;
-  for (int64_t i = 0; i < t.numel(); ++i) result.push_back(t.at(i));
-  return result;
 }
 
 const Run training{true, RandomKey{11, 3}, false};

@@ -7,10 +7,12 @@
 #include "duet/core/parallel.h"
 #include "duet/models/bert.h"
 #include "duet/tests/train/expect.h"
+#include "duet/tests/values.h"
 
 namespace duet::models {
 namespace {
 
+using testing::values;
 using train::message_of;
 
 TEST(ParamStore, ReachesParametersByPathInCreationOrder) {
@@ -76,12 +78,6 @@ double deviation(const Tensor& t) {
   }
   EXPECT_NEAR(sum / n, 0, 4 * std::sqrt(squares / n / n));
   return std::sqrt(squares / n);
-}
-
-std::vector<double> values(const Tensor& t) {
-  std::vector<double> result;
-  for (int64_t i = 0; i < t.numel(); ++i) result.push_back(t.at(i));
-  return result;
 }
 
 TEST(ParamStore, InitialValuesHaveTheAskedDistribution) {

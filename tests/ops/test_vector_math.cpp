@@ -93,7 +93,7 @@ const Derivative<T> derivatives[] = {
     {"gelu_tanh_backward", &VectorMath<T>::gelu_tanh_backward, gelu_tanh_derivative_reference},
 };
 
-class VectorMathOf : public testing::TestWithParam<CpuInstructions> {
+class VectorMathOf : public ::testing::TestWithParam<CpuInstructions> {
  protected:
   void SetUp() override {
     if (!cpu_has(GetParam())) GTEST_SKIP() << "this processor lacks " << name_of(GetParam());
@@ -133,11 +133,11 @@ class VectorMathOf : public testing::TestWithParam<CpuInstructions> {
     RecordProperty(name, std::to_string(worst));
   }
 };
-std::string instructions_name(const testing::TestParamInfo<CpuInstructions>& set) {
+std::string instructions_name(const ::testing::TestParamInfo<CpuInstructions>& set) {
   return std::string(name_of(set.param));
 }
 INSTANTIATE_TEST_SUITE_P(Set, VectorMathOf,
-                         testing::Values(CpuInstructions::baseline, CpuInstructions::avx2, CpuInstructions::avx512),
+                         ::testing::Values(CpuInstructions::baseline, CpuInstructions::avx2, CpuInstructions::avx512),
                          instructions_name);
 
 TEST_P(VectorMathOf, FunctionsAreAccurate) {

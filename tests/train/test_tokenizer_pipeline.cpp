@@ -14,7 +14,7 @@ using Ids = std::vector<int32_t>;
 using Tokens = std::vector<std::string>;
 using Offsets = std::vector<std::array<uint32_t, 2>>;
 
-Json example() {
+Json example_file() {
   Json vocab;
   int id = 0;
   for (const char* token :
@@ -55,7 +55,7 @@ Json sequence(const std::string& id, int type) {
 }
 
 TEST(TokenizerPipeline, AddedTokensOutsideTheModel) {
-  Json json = example();
+  Json json = example_file();
   json["added_tokens"] = {added("tok", 16, {{"single_word", true}}), added("<l>", 17, {{"lstrip", true}}),
                           added("N\u00E9w", 18, {{"normalized", true}, {"special", false}})};
   const Tokenizer t = load(json);
@@ -76,7 +76,7 @@ TEST(TokenizerPipeline, AddedTokensOutsideTheModel) {
 }
 
 TEST(TokenizerPipeline, AddedTokensOfTheConfigurationWin) {
-  Json json = example();
+  Json json = example_file();
   json["added_tokens"] = Json::array({added("tok", 16)});
   const Json config{{"added_tokens_decoder",
                      {{"16", {{"content", "tok"}, {"rstrip", true}, {"special", true}}},
@@ -90,7 +90,7 @@ TEST(TokenizerPipeline, AddedTokensOfTheConfigurationWin) {
 }
 
 TEST(TokenizerPipeline, Templates) {
-  Json json = example();
+  Json json = example_file();
   json["post_processor"] = {{"type", "TemplateProcessing"},
                             {"single", {special("two", 0), sequence("A", 1)}},
                             {"pair", {sequence("B", 3), special("[SEP]", 2), sequence("A", 1)}},
@@ -117,7 +117,7 @@ TEST(TokenizerPipeline, Templates) {
 }
 
 TEST(TokenizerPipeline, TruncationAndPaddingAreKept) {
-  Json json = example();
+  Json json = example_file();
   json["truncation"] = {{"direction", "Left"}, {"max_length", 4}, {"strategy", "OnlyFirst"}, {"stride", 0}};
   json["padding"] = {{"strategy", {{"Fixed", 5}}}, {"direction", "Left"}, {"pad_to_multiple_of", 4}, {"pad_id", 0},
                      {"pad_type_id", 1},           {"pad_token", "[PAD]"}};
@@ -144,7 +144,7 @@ TEST(TokenizerPipeline, TruncationAndPaddingAreKept) {
 }
 
 TEST(TokenizerPipeline, CuttingFromEitherSide) {
-  const Tokenizer t = load(example());
+  const Tokenizer t = load(example_file());
   const auto cut = [&](int64_t length, Side side, std::optional<std::string_view> b = {}) {
     return t.encode_with({.truncation = {.max_length = length, .side = side}, .offsets = true}, "a b new", b);
   };
@@ -167,7 +167,7 @@ TEST(TokenizerPipeline, CuttingFromEitherSide) {
 }
 
 TEST(TokenizerPipeline, Padding) {
-  const Tokenizer t = load(example());
+  const Tokenizer t = load(example_file());
   std::vector<Encoding> batch{t.encode("a"), t.encode("a b a")};
   t.pad(batch);
   EXPECT_EQ(batch[0].ids, (Ids{2, 5, 3, 0, 0}));
@@ -184,7 +184,7 @@ TEST(TokenizerPipeline, Padding) {
 }
 
 TEST(TokenizerPipeline, DecodingCleansUp) {
-  const Tokenizer t = load(example());
+  const Tokenizer t = load(example_file());
   const Ids ids = t.encode("do not do n ' t a'a b.").ids;
   EXPECT_EQ(t.decode(ids), "do not do n ' t a ' a b .");
   EXPECT_EQ(t.decode(ids, false, Cleanup::tokens), "do not do n ' t a ' a b.");  // one token at a time
@@ -193,7 +193,7 @@ TEST(TokenizerPipeline, DecodingCleansUp) {
 }
 
 TEST(TokenizerPipeline, OffsetsCountCharacters) {
-  Json json = example();
+  Json json = example_file();
   for (const char* token : {",", "naive", "allen", "##nl", "##p", "sentence"})
     json["model"]["vocab"][token] = json["model"]["vocab"].size();
   const Tokenizer t = load(json);
@@ -208,7 +208,7 @@ TEST(TokenizerPipeline, OffsetsCountCharacters) {
 }
 
 TEST(TokenizerPipeline, OtherPrefixesAndUncleanedText) {
-  Json json = example();
+  Json json = example_file();
   json["model"]["continuing_subword_prefix"] = "@";
   json["model"]["vocab"]["@b"] = 16;
   json["decoder"]["prefix"] = "@";
@@ -223,7 +223,7 @@ TEST(TokenizerPipeline, OtherPrefixesAndUncleanedText) {
 }
 
 TEST(TokenizerPipeline, SavingKeepsAddedTokensAndSemantics) {
-  Json json = example();
+  Json json = example_file();
   json["added_tokens"] = {added("tok", 16, {{"single_word", true}}),
                           added("N\u00E9w", 17, {{"normalized", true}, {"special", false}})};
   const Tokenizer t = Tokenizer::from_json(json.dump(), "", "t.json", Semantics::slow);
@@ -254,7 +254,7 @@ TEST(TokenizerPipeline, RepeatedTokensSurviveSaving) {
 
 TEST(TokenizerPipeline, NonsenseIsRefusedByName) {
   const auto with = [](const char* pointer, const Json& value) {
-    Json json = example();
+    Json json = example_file();
     json[Json::json_pointer(pointer)] = value;
     return refusal(json);
   };
@@ -280,9 +280,9 @@ TEST(TokenizerPipeline, NonsenseIsRefusedByName) {
        {std::string("{"), std::string("[]"), std::string("null"), std::string("7"), std::string(),
         std::string(100000, '['), std::string("{\"version\": \"\xFF\"}"), std::string("\0{}", 3)})
     EXPECT_THROW(Tokenizer::from_json(text), Error) << text.substr(0, 20);
-  EXPECT_THROW(Tokenizer::from_json(example().dump(), "[]"), Error);
-  EXPECT_THROW(Tokenizer::from_json(example().dump(), R"({"mask_token": 7})"), Error);
-  EXPECT_THROW(Tokenizer::from_json(example().dump(), R"({"additional_special_tokens": [[]]})"), Error);
+  EXPECT_THROW(Tokenizer::from_json(example_file().dump(), "[]"), Error);
+  EXPECT_THROW(Tokenizer::from_json(example_file().dump(), R"({"mask_token": 7})"), Error);
+  EXPECT_THROW(Tokenizer::from_json(example_file().dump(), R"({"additional_special_tokens": [[]]})"), Error);
   EXPECT_THROW(Tokenizer::from_vocab_text(""), Error);
   EXPECT_THROW(Tokenizer::from_vocab_text("\n\n"), Error);
 }
