@@ -19,8 +19,7 @@ void dropout_forward(CudaContext, const T* x, T* y, int64_t n, float p, RandomKe
 template <class T>
 void dropout_rows(CpuContext, Rows<const T> x, const int64_t* rows, Rows<T> y, float p, RandomKey random);
 
-// The CPU's piece of it: y[i] = x[i] * mask(first + i) / (1 - p). y may alias x. `first` must be a multiple of 4 or n
-// small enough to not matter for speed; any value is correct.
+// The CPU's piece of it: y[i] = x[i] * mask(first + i) / (1 - p). y may alias x.
 template <class T>
 void dropout_span(const T* x, T* y, int64_t n, float p, RandomKey random, int64_t first);
 

@@ -15,7 +15,7 @@ void dropout_span(const T* x, T* y, int64_t n, float p, RandomKey random, int64_
   const W scale = W(1) / (W(1) - static_cast<W>(p));
   static const PhiloxBlocks make_numbers = philox_blocks(cpu_instructions());
   constexpr int64_t blocks = philox_blocks_together;
-  uint32_t numbers[2 * 4 * blocks];
+  uint32_t numbers[4 * blocks];
   for (int64_t i = 0; i < n;) {
     const auto position = static_cast<uint64_t>(first + i);
     const auto skipped = static_cast<int64_t>(position % 4);

@@ -89,7 +89,8 @@ void layer_norm_backward(CpuContext, Rows<const T> x, const Wide<T>* mean, const
   const auto backward_row = [&](int64_t r, W* sums) {
     const Widened<T> in{x.row(r)}, g{dy.row(r)};
     const W m = mean[r], rs = rstd[r];
-    const auto [mean_g, mean_gn] = gradient_means<T>(in, g, weight, m, rs, width);
+    const std::pair<W, W> means = gradient_means<T>(in, g, weight, m, rs, width);
+    const W mean_g = means.first, mean_gn = means.second;
     T* out = dx.row(r);
     const T* added = extra != nullptr ? extra + r * width : nullptr;
     const auto gradient = [&](int64_t c) { return rs * (g[c] * weight[c] - mean_g - (in[c] - m) * rs * mean_gn); };

@@ -7,7 +7,8 @@ namespace duet::ops::detail {
 namespace {
 
 constexpr int tile_rows = 14, tile_vectors = 2;
-// 34 instructions and 26 reads for the 28 multiply-adds of a term, instead of 44 and 16; a cycle has two of either.
+// 34 instructions and 26 reads for the 28 multiply-adds of a term, instead of 44 and 16. A cycle has two multiply-adds
+// and two reads, but only half of its six instructions while another program shares the core.
 constexpr int direct_rows = 10;
 constexpr int panels_together = 1, straight_panels = 1, turned_panels = 4;
 constexpr int64_t most_terms = 1024, piece_terms = 832;

@@ -16,7 +16,7 @@ inline void store(uint32_t* x, Words v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(x), v);
 }
 // The halves of first + places[l].
-inline void count(uint64_t first, const uint32_t* places, Words& low, Words& high) {
+inline void counters(uint64_t first, const uint32_t* places, Words& low, Words& high) {
   const Words start = splat(static_cast<uint32_t>(first));
   low = _mm256_add_epi32(start, _mm256_load_si256(reinterpret_cast<const __m256i*>(places)));
   // There is no unsigned comparison: all bits, -1, where the sum is not below its start.

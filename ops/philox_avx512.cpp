@@ -16,7 +16,7 @@ inline void store(uint32_t* x, Words v) {
   _mm512_storeu_si512(x, v);
 }
 // The halves of first + places[l].
-inline void count(uint64_t first, const uint32_t* places, Words& low, Words& high) {
+inline void counters(uint64_t first, const uint32_t* places, Words& low, Words& high) {
   const Words start = splat(static_cast<uint32_t>(first));
   low = _mm512_add_epi32(start, _mm512_load_si512(places));
   high = splat(static_cast<uint32_t>(first >> 32));

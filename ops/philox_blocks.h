@@ -6,10 +6,10 @@
 // Many random numbers at once.
 namespace duet::ops {
 
-// Blocks that are made together at most: numbers are written for so many more than was asked for.
+// Numbers are written for a multiple of so many blocks.
 constexpr int64_t philox_blocks_together = 32;
 // What philox(key, first_block), philox(key, first_block + 1), ... give, one after the other: 4 * `blocks` numbers, and
-// up to 4 * philox_blocks_together more.
+// more up to the next multiple of 4 * philox_blocks_together.
 using PhiloxBlocks = void (*)(RandomKey key, uint64_t first_block, int64_t blocks, uint32_t* numbers);
 // The copy for those instructions, which the processor must have.
 PhiloxBlocks philox_blocks(CpuInstructions instructions);

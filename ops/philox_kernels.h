@@ -1,7 +1,7 @@
 // Included by the files that are compiled one per set of instructions, once each has said in an anonymous namespace
-// what a vector of `lanes` 32-bit numbers is: Words, with splat, count, store, ^, multiply and interleave. No function
-// of others that is inline or a template: the linker might choose the copy from here for all, also where there are no
-// such instructions.
+// what a vector of `lanes` 32-bit numbers is: Words, with splat, counters, store, ^, multiply and interleave. No
+// function of others that is inline or a template: the linker might choose the copy from here for all, also where there
+// are no such instructions.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ void philox_batches(RandomKey key, uint64_t first_block, uint32_t* numbers) {
   Words c[Batches][4];
 #pragma GCC unroll 4
   for (int b = 0; b < Batches; ++b) {
-    count(first_block + static_cast<uint64_t>(b * lanes), places.of, c[b][0], c[b][1]);
+    counters(first_block + static_cast<uint64_t>(b * lanes), places.of, c[b][0], c[b][1]);
     c[b][2] = splat(static_cast<uint32_t>(key.stream));
     c[b][3] = splat(static_cast<uint32_t>(key.stream >> 32));
   }
@@ -58,9 +58,13 @@ void philox_batches(RandomKey key, uint64_t first_block, uint32_t* numbers) {
 
 void philox_of_lanes(RandomKey key, uint64_t first_block, int64_t blocks, uint32_t* numbers) {
   constexpr int together = 2;
+  static_assert(philox_blocks_together % (together * lanes) == 0);
   while (blocks > 0) {
     const int batches = blocks > lanes ? together : 1;
-    batches == 1 ? philox_batches<1>(key, first_block, numbers) : philox_batches<together>(key, first_block, numbers);
+    if (batches == together)
+      philox_batches<together>(key, first_block, numbers);
+    else
+      philox_batches<1>(key, first_block, numbers);
     first_block += static_cast<uint64_t>(batches * lanes);
     numbers += 4 * batches * lanes;
     blocks -= batches * lanes;

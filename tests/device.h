@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdlib>
 #include <string_view>
 
 #include "duet/core/device.h"
@@ -18,6 +19,12 @@ inline Device device() {
 }
 inline bool on_cuda() {
   return device().kind == DeviceKind::cuda;
+}
+
+// Whether layer norms are asked of cuDNN.
+inline bool with_cudnn_layer_norm() {
+  const char* value = std::getenv("DUET_CUDNN_LAYER_NORM");
+  return value != nullptr && std::string_view(value) == "1";
 }
 
 }  // namespace duet::testing

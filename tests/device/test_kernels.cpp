@@ -276,8 +276,7 @@ TEST(DeviceLinear, BiasGradientsAndTheTanhFormOfGeluTakeNoKernel) {
 
 // As for attention, cuDNN's layer norm has results like those of our own kernels.
 TEST(DeviceLayerNorm, IsCudnnsOnlyWhereThatIsAskedFor) {
-  const char* value = std::getenv("DUET_CUDNN_LAYER_NORM");
-  const bool asked = value != nullptr && std::string(value) == "1";
+  const bool asked = testing::with_cudnn_layer_norm();
   for (const DType dtype : {DType::f32, DType::bf16}) {
     const Variable x(Tensor::full({48, 64}, dtype, 0.5, device()), true);
     const Variable weight(Tensor::full({64}, DType::f32, 0.1, device()), true);

@@ -1,8 +1,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
-#include <string>
 #include <vector>
 
 #include "duet/autograd/engine.h"
@@ -19,8 +17,7 @@ using testing::device;
 // More rows than the device has warps for at once, with a gradient that joins on the way.
 TEST(DeviceLayerNorm, GoesThroughManyRows) {
   const Shape shape{5003, 24};
-  const char* value = std::getenv("DUET_CUDNN_LAYER_NORM");
-  const bool cudnn = value != nullptr && std::string(value) == "1";
+  const bool cudnn = testing::with_cudnn_layer_norm();
   for (const DType dtype : {DType::f32, DType::bf16}) {
     Random random(RandomKey{8, 8});
     const Tensor x = random_normal(shape, random).to(dtype), dy = random_normal(shape, random).to(dtype);

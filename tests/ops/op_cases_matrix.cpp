@@ -294,8 +294,8 @@ OpCase patch_embedding_case() {
 
 // Several tiles of queries and of keys.
 OpCase long_attention_case() {
-  OpCase row = attention_case("long_dropout", 1, Masking::some, 0.25);
-  row.large = {1, 600, 5};
+  OpCase row = attention_case("long_dropout", 2, Masking::some, 0.25);
+  row.large = {1, 600, 10};
   return row;
 }
 

@@ -212,5 +212,40 @@ TEST(Divide, ByZeroGivesInfinity) {
   EXPECT_TRUE(std::isnan(y.at(2)));
 }
 
+// Whatever the memory held: also of keys behind the last one that counts, and where none does.
+template <class T>
+void expect_all_gradients_written() {
+  using W = Wide<T>;
+  const AttentionShape s{2, 2, 140, 9};
+  const int64_t rows = s.batch * s.tokens, width = s.heads * s.head_size;
+  Random random(RandomKey{3, 5});
+  const auto random_elements = [&](int64_t count) { return random_normal({count}, random).to(dtype_of<T>()); };
+  const Tensor qkv = random_elements(rows * 3 * width), dy = random_elements(rows * width);
+  Tensor mask = Tensor::zeros({rows}, DType::u8);
+  std::fill_n(mask.data<uint8_t>(), 50, uint8_t{1});
+  const Tensor saved = Tensor::empty({s.batch * s.heads * s.tokens}, dtype_of<W>());
+  const Tensor y = Tensor::empty({rows * width}, dtype_of<T>());
+  const Tensor dqkv = Tensor::full({rows * 3 * width}, dtype_of<T>(), std::numeric_limits<double>::quiet_NaN());
+  attention_forward<T>(CpuContext{}, s, qkv.data<T>(), mask.data<uint8_t>(), 0.1f, {1, 2}, saved.data<W>(),
+                       y.data<T>());
+  attention_backward<T>(CpuContext{}, s, qkv.data<T>(), mask.data<uint8_t>(), saved.data<W>(), y.data<T>(),
+                        dy.data<T>(), 0.1f, {1, 2}, dqkv.data<T>());
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t c = 0; c < 3 * width; ++c) {
+      const double gradient = dqkv.at(i * 3 * width + c);
+      ASSERT_TRUE(std::isfinite(gradient)) << dtype_of<T>() << " row " << i << " element " << c;
+      const bool query = c < width, key = c >= width && c < 2 * width, first = i < s.tokens;
+      if ((!first && (query || key)) || (first && !query && i >= 50)) {
+        ASSERT_EQ(gradient, 0) << dtype_of<T>() << " row " << i << " element " << c;
+      }
+    }
+}
+
+TEST(Attention, GradientsAreWrittenWhateverTheMemoryHeld) {
+  expect_all_gradients_written<float>();
+  expect_all_gradients_written<double>();
+  expect_all_gradients_written<bf16>();
+}
+
 }  // namespace
 }  // namespace duet::ops

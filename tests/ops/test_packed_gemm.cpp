@@ -257,8 +257,8 @@ TEST_P(PackedGemm, BitsDoNotDependOnTheNumberOfThreads) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, PackedGemm,
-                         testing::Values(Kernels::avx2, Kernels::avx512, Kernels::avx512_direct,
-                                         Kernels::avx512_widened, Kernels::avx512_widened_to_float),
+                         ::testing::Values(Kernels::avx2, Kernels::avx512, Kernels::avx512_direct,
+                                           Kernels::avx512_widened, Kernels::avx512_widened_to_float),
                          [](const auto& test) { return name_of(test.param); });
 
 }  // namespace

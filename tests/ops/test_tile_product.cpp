@@ -4,7 +4,9 @@
 
 #include <cmath>
 #include <limits>
+#include <string>
 
+#include "duet/core/cpu.h"
 #include "duet/core/dispatch.h"
 #include "duet/tests/ops/op_cases.h"
 
@@ -63,6 +65,60 @@ TYPED_TEST(TileProduct, EveryNumberOfRowsAndColumnsStoredEitherWay) {
             }
           }
 }
+
+// The kernels themselves, of which this processor's tile_product uses one or two.
+#if defined(__x86_64__)
+struct FloatKernels {
+  const char* name;
+  const detail::TileKernels& kernels;
+  CpuInstructions instructions;
+};
+class TileKernels : public ::testing::TestWithParam<FloatKernels> {};
+
+TEST_P(TileKernels, MultiplyFloats) {
+  const auto& [name, kernels, instructions] = GetParam();
+  if (!cpu_has(instructions)) GTEST_SKIP() << "this processor has no " << name_of(instructions);
+  Random random(RandomKey{1, 4});
+  const auto small = [&](int64_t rows, int64_t columns, int64_t stride) {
+    const Tensor x = poisoned<float>(rows * stride);
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < columns; ++j)
+        x.data<float>()[i * stride + j] = std::round(static_cast<float>(4 * random.uniform()) - 2);
+    return x;
+  };
+  constexpr int64_t c_stride = 101, b_stride = 110;
+  for (const int64_t k : {1, 5, 33})
+    for (const int64_t n : {1, 17, 32, 70})
+      for (int64_t m = 1; m <= 38; ++m)
+        for (const bool ta : {false, true})
+          for (const bool tb : {false, true})
+            for (const bool accumulate : {false, true}) {
+              const Tensor a = ta ? small(k, m, tile_stride) : small(m, k, tile_stride);
+              const Tensor b = tb ? small(n, k, b_stride) : small(k, n, b_stride);
+              const Tensor arranged = poisoned<float>(arranged_size<float>(k, n));
+              const Tensor c = Tensor::full({m, c_stride}, DType::f32, 3);
+              kernels.arrange(k, n, b.data<float>(), b_stride, tb, arranged.data<float>());
+              kernels.product(m, n, k, a.data<float>(), ta, arranged.data<float>(), accumulate, c.data<float>(),
+                              c_stride);
+              for (int64_t i = 0; i < m; ++i)
+                for (int64_t j = 0; j < c_stride; ++j) {
+                  double want = j < n && !accumulate ? 0 : 3;
+                  for (int64_t l = 0; l < k && j < n; ++l)
+                    want += a.at(ta ? l * tile_stride + i : i * tile_stride + l) *
+                            b.at(tb ? j * b_stride + l : l * b_stride + j);
+                  ASSERT_EQ(c.at(i * c_stride + j), want)
+                      << m << 'x' << n << 'x' << k << ' ' << ta << tb << accumulate << " at " << i << ' ' << j;
+                }
+            }
+}
+
+INSTANTIATE_TEST_SUITE_P(Float, TileKernels,
+                         ::testing::Values(FloatKernels{"avx2", detail::avx2_tiles, CpuInstructions::avx2},
+                                           FloatKernels{"avx512", detail::avx512_tiles, CpuInstructions::avx512},
+                                           FloatKernels{"avx512_direct", detail::avx512_direct_tiles,
+                                                        CpuInstructions::avx512}),
+                         [](const auto& p) { return std::string(p.param.name); });
+#endif
 
 }  // namespace
 }  // namespace duet::ops

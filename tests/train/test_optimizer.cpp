@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "duet/tests/train/expect.h"
 
@@ -207,6 +208,26 @@ TEST(Clipping, RefusesWhatItCannotUse) {
   EXPECT_CONTAINS(message_of([&] { adam.step(1, {gradient_norm(store), -1}); }), "must not be negative, got -1");
   EXPECT_CONTAINS(message_of([&] { adam.step(1, {{}, 1}); }), "clipping needs the gradients' norm");
   EXPECT_CONTAINS(message_of([&] { adam.step(1, {Tensor::zeros({2}, DType::f64), 1}); }), "one float64 on cpu");
+}
+
+// Numbers of all places count, each once: at the ends of chunks and of the vectors that these are summed in.
+TEST(Clipping, SumsEveryElement) {
+  for (const DType dtype : {DType::f32, DType::f64})
+    for (const int64_t n : {int64_t{1}, int64_t{37}, int64_t{16384 + 3 * 32 + 5}}) {
+      ParamStore store(0, dtype);
+      store.create("a", {n}, Init::constant(0));
+      std::vector<double> gradient(static_cast<size_t>(n));
+      double squares = 0;
+      for (size_t i = 0; i < gradient.size(); ++i) {
+        gradient[i] = static_cast<double>(i % 911) + 1;
+        squares += gradient[i] * gradient[i];
+      }
+      set_gradient(store, "a", gradient);
+      EXPECT_EQ(gradient_norm(store).item(), std::sqrt(squares)) << dtype << ' ' << n;
+      gradient[gradient.size() / 2] = std::numeric_limits<double>::quiet_NaN();
+      set_gradient(store, "a", gradient);
+      EXPECT_TRUE(std::isnan(gradient_norm(store).item())) << dtype << ' ' << n;
+    }
 }
 
 // Many chunks, and squares that overflow float.
