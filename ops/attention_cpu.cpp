@@ -2,6 +2,7 @@
 #include <cmath>
 #include <deque>
 #include <limits>
+#include <type_traits>
 
 #include "duet/core/dispatch.h"
 #include "duet/core/parallel.h"
@@ -190,11 +191,18 @@ struct ForwardMemory {
         values(tokens, tiling.keys, size, false) {}
 };
 
+// Whether a head's gradients are summed up where they belong. Their rows lie far apart: of long sequences, whose sums
+// are made of many tiles, each on a page of its own.
+template <class T>
+constexpr bool sums_in_place(int64_t tokens) {
+  return std::is_same_v<T, Wide<T>> && tokens <= most_tile_columns;
+}
+
 template <class T>
 struct BackwardMemory {
   Tiling tiling;
   Scratch<Wide<T>> probabilities, dscores, dropped;
-  Scratch<Wide<T>> sums;  // over tiles, of a head's three gradients, unless these can hold them themselves
+  Scratch<Wide<T>> sums;  // over tiles, of a head's three gradients, unless in place
   Scratch<Wide<T>> ones;  // a row, from which dropout makes what it multiplies with
   Scratch<T> left;
   Arranged<T> keys_transposed, values_transposed, keys, queries, gradients;
@@ -204,7 +212,7 @@ struct BackwardMemory {
         probabilities(tiling.queries * tile_stride),
         dscores(tiling.queries * tile_stride),
         dropped(tiling.queries * tile_stride),
-        sums(std::is_same_v<T, Wide<T>> ? 0 : 3 * tokens * size),
+        sums(sums_in_place<T>(tokens) ? 0 : 3 * tokens * size),
         ones(tiling.keys),
         left(tiling.queries * tile_stride),
         keys_transposed(tokens, tiling.keys, size, true),
@@ -288,14 +296,12 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
     const int64_t n = head.tokens, offset = head.row * stride + bh % s.heads * d;
     const T *q = qkv + offset, *k = q + width, *v = k + width;
     T* const to = dqkv + offset;
-    constexpr bool in_place = std::is_same_v<T, W>;
-    W *dq, *dk, *dv;
-    int64_t sums_stride;
-    if constexpr (in_place) {
-      dq = to, dk = to + width, dv = to + 2 * width, sums_stride = stride;
-    } else {
-      dq = sums.data(), dk = dq + n * d, dv = dk + n * d, sums_stride = d;
-    }
+    const bool in_place = sums_in_place<T>(s.tokens);
+    int64_t sums_stride = d;
+    const int64_t size = in_place ? 0 : n * d;
+    W *dq = sums.data(), *dk = dq + size, *dv = dk + size;
+    if constexpr (std::is_same_v<T, W>)
+      if (in_place) dq = to, dk = to + width, dv = to + 2 * width, sums_stride = stride;
     const int64_t out_offset = head.row * width + bh % s.heads * d;
     const T *out = y + out_offset, *g = dy + out_offset;
     const int64_t next = std::min(bh + 1, s.batch * s.heads - 1), next_first = s.row(next / s.heads),
@@ -346,10 +352,10 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
                         dk + j0 * sums_stride, sums_stride);
       }
     }
-    const auto write = [d](const W* from, T* row, bool made) {
+    const auto write = [d, in_place](const W* from, T* row, bool made) {
       if (!made)
         std::fill_n(row, d, T{});
-      else if constexpr (!in_place)
+      else if (!in_place)
         vector_math<T>().scale(from, row, d, 1);
     };
     for (int64_t i = 0; i < n; ++i) {
