@@ -97,11 +97,11 @@ Json ClassificationMetrics::to_json(const std::vector<std::string>& labels, doub
 std::string ClassificationMetrics::table(const std::vector<std::string>& labels) const {
   check(labels.size() == confusion_.size(), "metrics", labels.size(), " label names for ", confusion_.size(),
         " classes");
-  constexpr size_t longest_name = 28;
+  constexpr size_t widest_label = 28;
   std::vector<std::string> names;
   size_t width = 5;  // "class"
   for (const std::string& label : labels) {
-    names.push_back(shorten(label, longest_name));
+    names.push_back(shorten(label, widest_label));
     width = std::max(width, display_width(names.back()));
   }
   std::string out =
