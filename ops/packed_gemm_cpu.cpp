@@ -112,7 +112,7 @@ const PackedGemm<float, float>* packed_gemm_for([[maybe_unused]] int64_t m, [[ma
   if (cpu_is_intel()) return &avx512_direct_gemm;
   // Elsewhere oneDNN reads an operand as it lies unless it has to be transposed, and is slow where its rows fall into
   // the same places of the cache.
-  if ((b.transposed || b.stride % aliasing == 0 || a.stride % aliasing == 0)) return &avx512_packed_gemm;
+  if (b.transposed || b.stride % aliasing == 0 || a.stride % aliasing == 0) return &avx512_packed_gemm;
 #endif
   return nullptr;
 }
