@@ -174,6 +174,14 @@ class LeftPanels {
         piece_.x.transposed ? parts_of(per_step_ * tile_rows, element_line) : step_terms_ / element_line;
     for (int64_t i = 0; i < lines; i += 2)
       streams.add(stream(from + i * element_line, from + (i + 1) * element_line, piece_.x.stride));
+    if (term_ + later * step_terms_ >= piece_.terms) return;
+    float* const to = to_ + term * tile_rows;
+    if (piece_.x.transposed) {
+      for (int64_t p = 0; p < per_step_; p += 2)
+        streams.add(stream(to + p * panel_size_, to + (p + 1) * panel_size_, line));
+    } else {
+      streams.add(stream(to, to + line, 2 * line));
+    }
   }
   void step() {
     const int64_t rows = smaller(per_step_ * tile_rows, m_ - at_), terms = smaller(step_terms_, piece_.terms - term_);
