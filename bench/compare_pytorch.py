@@ -42,8 +42,8 @@ DROPOUT = {"vision": 0.0, "text": 0.1}
 
 
 def gflop_per_step(size, batch, seq):
-    """Matmul FLOPs of one step of PyTorch's, 2 per multiply-add, backward counted as twice forward; and of duet's,
-    which in the last layers computes of other tokens than the first what that attends to."""
+    """Matmul FLOPs of one step of duet's, 2 per multiply-add, backward counted as twice forward. In the last layers it
+    computes of other tokens than the first only what that attends to; PyTorch computes all."""
 
     def layers(part, tokens):
         width, count, _ = part
@@ -56,7 +56,7 @@ def gflop_per_step(size, batch, seq):
     embedding = 2 * patches * 3 * size["patch"] ** 2 * size["vision"][0]
     forward = layers(size["vision"], patches + 1) + embedding + layers(size["text"], seq)
     less = left_out(size["vision"], patches + 1) + left_out(size["text"], seq)
-    return 3 * batch * forward * 1e-9, 3 * batch * (forward - less) * 1e-9
+    return 3 * batch * (forward - less) * 1e-9
 
 
 def transformers_model(size, dropout):
@@ -334,7 +334,7 @@ def compare(args):
             print(f"round {i + 1}: {name} {1e3 * runs[name][-1]['step_seconds']:.1f} ms", file=sys.stderr)
     if runs["duet"][0]["dtype"] != args.dtype:
         sys.exit(f"compare_pytorch: duet computed in {runs['duet'][0]['dtype']}: this CPU has no bfloat16 instructions")
-    whole, expected = gflop_per_step(SIZES[args.size], args.batch, args.seq)
+    expected = gflop_per_step(SIZES[args.size], args.batch, args.seq)
     counted = runs["duet"][0]["gflop_per_step"]
     if abs(counted / expected - 1) > 0.01:
         sys.exit(f"compare_pytorch: not the same model: {counted} GFLOP in duet, {expected} here; update SIZES")

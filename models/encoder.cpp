@@ -113,14 +113,17 @@ Variable EncoderLayer::feed_forward(const Variable& x, const Run& run, const Ten
 
 Variable EncoderLayer::operator()(const Variable& x, const Padding& padding, const Run& run, Wanted wanted) const {
   const bool all = wanted == Wanted::all_tokens;
+  const bool pre = placement_ == NormPlacement::pre;
+  const Variable attended = attend(pre ? attention_norm_(x) : x, padding, run, wanted);
+  // Taken after x's other use, so that the gradient comes from here first: the other adds to it.
   const Variable kept = all ? x : class_token_of(x, padding);
   const Tensor rows = all ? padding.packing.rows : Tensor();
-  if (placement_ == NormPlacement::pre) {
-    const auto [sum, normalised] = output_norm_.add(attend(attention_norm_(x), padding, run, wanted), kept);
+  if (pre) {
+    const auto [sum, normalised] = output_norm_.add(attended, kept);
     return ops::add(sum, feed_forward(normalised, run, rows));
   }
-  const Variable attended = attention_norm_.add(attend(x, padding, run, wanted), kept).normalised;
-  return output_norm_.add(feed_forward(attended, run, rows), attended).normalised;
+  const Variable between = attention_norm_.add(attended, kept).normalised;
+  return output_norm_.add(feed_forward(between, run, rows), between).normalised;
 }
 
 Encoder::Encoder(const ParamScope& scope, const EncoderConfig& config, NormPlacement placement, bool qkv_bias) {
