@@ -96,6 +96,10 @@ class RightPanels {
     const bool lines_side_by_side = (piece_.x.transposed ? right_step : tile_columns) > element_line;
     return stream(from, from + (lines_side_by_side ? element_line : Stream::length * piece_.x.stride), piece_.x.stride);
   }
+  Stream target(int64_t steps) const {
+    const float* const to = to_ + (term_ + steps * right_step) * tile_columns;
+    return stream(to, to + line, 2 * line);
+  }
   void step() {
     const int64_t columns = smaller(tile_columns, end_ - at_), terms = smaller(right_step, piece_.terms - term_);
     const int64_t stride = piece_.x.stride;
@@ -189,7 +193,16 @@ class LeftPanels {
     const Element* const from = source(at_, term_);
     float* const to = to_ + term_ * tile_rows;
     if (piece_.x.transposed) {
-      for (int64_t i = 0; i < terms; ++i)
+      int64_t whole = 0;
+      for (; whole + lanes <= terms && rows == per_step_ * tile_rows; whole += lanes)
+        for (int64_t p = 0; p < per_step_; ++p) {
+          const Element* const block = from + whole * stride + p * tile_rows;
+          Floats x[lanes];
+#pragma GCC unroll 16
+          for (int i = 0; i < lanes; ++i) x[i] = load_some<tile_rows>(block + i * stride);
+          store_side_by_side<tile_rows>(to + p * panel_size_ + whole * tile_rows, x);
+        }
+      for (int64_t i = whole; i < terms; ++i)
         for (int64_t p = 0; p * tile_rows < rows; ++p) {
           const Element* const x = from + i * stride + p * tile_rows;
           const int64_t there = rows - p * tile_rows;
