@@ -32,6 +32,16 @@ void gemm_add_bias(CpuContext, int64_t m, int64_t n, int64_t k, Matrix<const bf1
 bool gemm_with_bias(CpuContext, int64_t m, int64_t n, int64_t k, Matrix<const float> a, Matrix<const float> b,
                     const float* bias, Matrix<float> c);
 
+// A function of single elements, over spans: of x to y, which may be x.
+template <class T>
+using SpanFunction = void (*)(const T* x, T* y, int64_t n);
+// c = f(a) b + bias, for a that is not transposed, with f computed while parts of a are copied, so that f(a) is never
+// in memory as a whole. bias may be null. Returns false, having done nothing, where a product of this size copies
+// nothing.
+template <class T>
+bool gemm_of(CpuContext, int64_t m, int64_t n, int64_t k, SpanFunction<T> f, Matrix<const T> a, Matrix<const T> b,
+             const Wide<T>* bias, Matrix<T> c);
+
 // c[i] = op(a[i]) op(b[i]) for `batch` matrices stored one after the other.
 template <class T>
 void gemm_batched(CpuContext, int64_t batch, int64_t m, int64_t n, int64_t k, const T* a, bool transpose_a, const T* b,

@@ -43,12 +43,8 @@ Variable feed_forward(const Variable& x, const Variable& weight1, const Variable
   const LinearLayer outer("feed_forward", x.data(), inner.output(), weight2, bias2);
   const Tensor xd = x.data(), z = Tensor::empty(inner.output(), x.dtype(), xd.device());
   const Tensor y = Tensor::empty(outer.output(), x.dtype(), xd.device());
-  {
-    const Tensor hidden = activation == Activation::none ? z : empty_like(z);
-    OpScope::touches(z);  // the hidden layer does not outlive the op
-    inner.forward(xd, activation, z, hidden);
-    outer.forward(hidden, Activation::none, y, {});
-  }
+  inner.forward(xd, Activation::none, z, {});
+  outer.activated_forward(z, activation, y);
   // Kept: x, the weights and z. The hidden layer is as large as z and costs little to make again from it.
   return Variable::from_op("feed_forward", y, {x, weight1, bias1, weight2, bias2},
                            [inner, outer, xd, z, activation](const Tensor& dy, GradientSink& sink) {

@@ -15,9 +15,23 @@ void for_rows(Rows<T> x, F&& f) {
   });
 }
 
+// Null for none.
+template <class T>
+SpanFunction<T> function_of(Activation activation) {
+  switch (activation) {
+    case Activation::none:
+      break;
+    case Activation::gelu:
+      return vector_math<T>().gelu;
+    case Activation::gelu_tanh:
+      return vector_math<T>().gelu_tanh;
+  }
+  return nullptr;
+}
+
 // y = f(z + bias); without an f z alone is written.
 template <class T>
-void bias_then(Rows<T> z, const Wide<T>* bias, Rows<T> y, void (*f)(const T*, T*, int64_t)) {
+void bias_then(Rows<T> z, const Wide<T>* bias, Rows<T> y, SpanFunction<T> f) {
   using W = Wide<T>;
   for_rows(z, [&](int64_t r) {
     T* zr = z.row(r);
@@ -58,15 +72,20 @@ void linear_forward(CpuContext context, int64_t m, int64_t in, int64_t out, cons
     gemm<T>(context, m, out, in, 1, {x, in}, {w, in, true}, 0, {product, out});
   }
   if (bias == nullptr && activation == Activation::none) return;
-  const Rows<T> z{product, m, out}, y{result, m, out};
-  switch (activation) {
-    case Activation::none:
-      return bias_then<T>(z, bias, y, nullptr);
-    case Activation::gelu:
-      return bias_then<T>(z, bias, y, vector_math<T>().gelu);
-    case Activation::gelu_tanh:
-      return bias_then<T>(z, bias, y, vector_math<T>().gelu_tanh);
-  }
+  bias_then<T>({product, m, out}, bias, {result, m, out}, function_of<T>(activation));
+}
+
+template <class T>
+void activated_linear_forward(CpuContext context, int64_t m, int64_t in, int64_t out, const T* z, Activation activation,
+                              const T* w, const Wide<T>* bias, T* y) {
+  const SpanFunction<T> f = function_of<T>(activation);
+  if (f == nullptr) return linear_forward<T>(context, m, in, out, z, w, bias, Activation::none, y, y);
+  if constexpr (!std::is_same_v<T, double>)
+    if (gemm_of<T>(context, m, out, in, f, {z, in}, {w, in, true}, bias, {y, out})) return;
+  const Tensor hidden = Tensor::empty({m, in}, dtype_of<T>());
+  const Rows<T> rows{hidden.data<T>(), m, in};
+  for_rows(rows, [&](int64_t r) { f(z + r * in, rows.row(r), in); });
+  linear_forward<T>(context, m, in, out, rows.data, w, bias, Activation::none, y, y);
 }
 
 template <class T>
@@ -102,6 +121,8 @@ void weight_backward(CpuContext context, int64_t m, int64_t in, int64_t out, con
 #define DUET_INSTANTIATE(T)                                                                                          \
   template void linear_forward<T>(CpuContext, int64_t, int64_t, int64_t, const T*, const T*, const Wide<T>*,         \
                                   Activation, T*, T*);                                                               \
+  template void activated_linear_forward<T>(CpuContext, int64_t, int64_t, int64_t, const T*, Activation, const T*,   \
+                                            const Wide<T>*, T*);                                                     \
   template void activation_backward<T>(CpuContext, Rows<const T>, Rows<const T>, Activation, Rows<T>, Wide<T>*, T*); \
   template void bias_backward<T>(CpuContext, Rows<const T>, Wide<T>*);                                               \
   template void weight_backward<T>(CpuContext, int64_t, int64_t, int64_t, const T*, const T*, Wide<T>*, Wide<T>*);

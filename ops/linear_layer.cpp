@@ -35,6 +35,18 @@ void LinearLayer::forward(const Tensor& x, Activation activation, const Tensor& 
   });
 }
 
+void LinearLayer::activated_forward(const Tensor& z, Activation activation, const Tensor& y) const {
+  OpScope::computes(flops());
+  OpScope::touches(z);
+  dispatch("linear", z, [&]<class T>(auto context, Type<T>) {
+    if constexpr (std::is_same_v<decltype(context), CpuContext>)
+      activated_linear_forward<T>(context, rows_, in_, out_, z.data<T>(), activation, weight_.data<T>(),
+                                  bias_.defined() ? bias_.data<Wide<T>>() : nullptr, y.data<T>());
+    else
+      fail("linear", "activations are made in parts on the CPU only, ", z, " is on ", z.device());
+  });
+}
+
 Tensor LinearLayer::input_gradient(const Tensor& dz, Tensor sum) const {
   OpScope::computes(flops());
   OpScope::touches(weight_);

@@ -16,6 +16,8 @@ class LinearLayer {
   const Shape& output() const { return output_; }
   // z = x w^T + bias and y = activation(z); y may be undefined without activation.
   void forward(const Tensor& x, Activation activation, const Tensor& z, const Tensor& y) const;
+  // y = activation(z) w^T + bias; on the CPU.
+  void activated_forward(const Tensor& z, Activation activation, const Tensor& y) const;
   // dz w, added to `sum` if that is defined, which must then be of x's shape and is written over if nobody else holds
   // it.
   Tensor input_gradient(const Tensor& dz, Tensor sum = {}) const;

@@ -31,10 +31,10 @@ struct PackedGemm {
   // Floats of scratch memory, aligned to 64 bytes, that a product takes.
   int64_t (*scratch)(int64_t m, int64_t n, int64_t k);
   // c (m, n) = a (m, k) b (k, n) + bias, or with `adds` c += it, on the calling thread and those it shares rows with,
-  // each element in the same order of terms. bias, n elements, may be null. Sizes above zero; c must not overlap a or b
-  // and unless `adds` may hold anything.
-  void (*run)(int64_t m, int64_t n, int64_t k, Matrix<const T> a, Matrix<const T> b, const float* bias, bool adds,
-              Matrix<Out> c, float* scratch, RowSharing& sharing);
+  // each element in the same order of terms. bias, n elements, may be null. Unless f is null, f(a) takes the place of
+  // a, which then is not transposed. Sizes above zero; c must not overlap a or b and unless `adds` may hold anything.
+  void (*run)(int64_t m, int64_t n, int64_t k, SpanFunction<T> f, Matrix<const T> a, Matrix<const T> b,
+              const float* bias, bool adds, Matrix<Out> c, float* scratch, RowSharing& sharing);
   // Computes a group of rows that `take` has handed out.
   void (*rows)(const PackedBlock& block, int64_t group);
 };
@@ -50,9 +50,9 @@ const PackedGemm<float, float>* packed_gemm_for(int64_t m, int64_t n, int64_t k,
                                                 Matrix<const float> b);
 template <class Out>
 const PackedGemm<bf16, Out>* widened_gemm_for(int64_t m, int64_t n, int64_t k);
-// c = a b + bias, or with `adds` c += a b, on all threads.
+// As PackedGemm::run, on all threads.
 template <class T, class Out>
 void packed_gemm(const PackedGemm<T, Out>& packed, int64_t m, int64_t n, int64_t k, Matrix<const T> a,
-                 Matrix<const T> b, const float* bias, bool adds, Matrix<Out> c);
+                 Matrix<const T> b, const float* bias, bool adds, Matrix<Out> c, SpanFunction<T> f = nullptr);
 
 }  // namespace duet::ops::detail

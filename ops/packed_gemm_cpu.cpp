@@ -98,23 +98,35 @@ struct Least {
 }  // namespace
 #endif
 
-const PackedGemm<float, float>* packed_gemm_for([[maybe_unused]] int64_t m, [[maybe_unused]] int64_t n,
-                                                [[maybe_unused]] int64_t k, [[maybe_unused]] Matrix<const float> a,
-                                                [[maybe_unused]] Matrix<const float> b) {
+namespace {
+
+// The kernels for a product of this size on this processor, or null.
+const PackedGemm<float, float>* float_kernels([[maybe_unused]] int64_t m, [[maybe_unused]] int64_t n,
+                                              [[maybe_unused]] int64_t k) {
 #ifdef DUET_X86_KERNELS
-  constexpr int64_t aliasing = 4096 / sizeof(float);
   constexpr Least large{256, 128, 10'000'000};
   if (!large.reached(m, n, k)) return nullptr;
   const CpuInstructions instructions = instructions_for_packing();
   if (instructions == CpuInstructions::avx2) return &avx2_packed_gemm;
-  if (instructions != CpuInstructions::avx512) return nullptr;
-  // On Intel's processors these take fewer instructions than oneDNN's too.
-  if (cpu_is_intel()) return &avx512_direct_gemm;
-  // Elsewhere oneDNN reads an operand as it lies unless it has to be transposed, and is slow where its rows fall into
-  // the same places of the cache.
-  if (b.transposed || b.stride % aliasing == 0 || a.stride % aliasing == 0) return &avx512_packed_gemm;
+  if (instructions == CpuInstructions::avx512) return cpu_is_intel() ? &avx512_direct_gemm : &avx512_packed_gemm;
 #endif
   return nullptr;
+}
+
+}  // namespace
+
+const PackedGemm<float, float>* packed_gemm_for(int64_t m, int64_t n, int64_t k, [[maybe_unused]] Matrix<const float> a,
+                                                [[maybe_unused]] Matrix<const float> b) {
+  const PackedGemm<float, float>* const kernels = float_kernels(m, n, k);
+#ifdef DUET_X86_KERNELS
+  // oneDNN reads an operand as it lies unless it has to be transposed, and is slow where its rows fall into the same
+  // places of the cache. On Intel's processors that pays for small products, of which copies are a larger part.
+  constexpr int64_t aliasing = 4096 / sizeof(float), small = 100'000'000, small_turned = 200'000'000;
+  if (b.transposed || b.stride % aliasing == 0 || a.stride % aliasing == 0) return kernels;
+  if (kernels == &avx512_packed_gemm) return nullptr;
+  if (kernels == &avx512_direct_gemm && m * n * k < (a.transposed ? small_turned : small)) return nullptr;
+#endif
+  return kernels;
 }
 
 template <class Out>
@@ -137,7 +149,7 @@ const PackedGemm<bf16, Out>* widened_gemm_for([[maybe_unused]] int64_t m, [[mayb
 // Threads have rectangles of c of a shape that has them pack the least.
 template <class T, class Out>
 void packed_gemm(const PackedGemm<T, Out>& packed, int64_t m, int64_t n, int64_t k, Matrix<const T> a,
-                 Matrix<const T> b, const float* bias, bool adds, Matrix<Out> c) {
+                 Matrix<const T> b, const float* bias, bool adds, Matrix<Out> c, SpanFunction<T> f) {
   constexpr int64_t least_work = 1 << 21;  // for a thread
   const int64_t vector = packed.columns, groups = (n + vector - 1) / vector;
   const int64_t parts = std::clamp<int64_t>(m * n * k / least_work, 1, threads());
@@ -163,7 +175,7 @@ void packed_gemm(const PackedGemm<T, Out>& packed, int64_t m, int64_t n, int64_t
       if (rows == 0 || columns == 0) continue;
       SharedRows& rows_of = sharing[static_cast<size_t>(part)];
       rows_of.start();
-      packed.run(rows, columns, k, {a.data + row * (a.transposed ? 1 : a.stride), a.stride, a.transposed},
+      packed.run(rows, columns, k, f, {a.data + row * (a.transposed ? 1 : a.stride), a.stride, a.transposed},
                  {b.data + column * (b.transposed ? b.stride : 1), b.stride, b.transposed},
                  bias == nullptr ? nullptr : bias + column, adds, {c.data + row * c.stride + column, c.stride},
                  scratch.data<float>() + part * most, rows_of);
@@ -178,9 +190,32 @@ template const PackedGemm<bf16, float>* widened_gemm_for<float>(int64_t, int64_t
 
 #define DUET_INSTANTIATE(T, Out)                                                                           \
   template void packed_gemm<T, Out>(const PackedGemm<T, Out>&, int64_t, int64_t, int64_t, Matrix<const T>, \
-                                    Matrix<const T>, const float*, bool, Matrix<Out>);
+                                    Matrix<const T>, const float*, bool, Matrix<Out>, SpanFunction<T>);
 DUET_INSTANTIATE(float, float)
 DUET_INSTANTIATE(bf16, bf16)
 DUET_INSTANTIATE(bf16, float)
+#undef DUET_INSTANTIATE
 
 }  // namespace duet::ops::detail
+
+namespace duet::ops {
+
+template <class T>
+bool gemm_of(CpuContext, int64_t m, int64_t n, int64_t k, SpanFunction<T> f, Matrix<const T> a, Matrix<const T> b,
+             const Wide<T>* bias, Matrix<T> c) {
+  const detail::PackedGemm<T, T>* packed = nullptr;
+  if constexpr (std::is_same_v<T, bf16>)
+    packed = detail::widened_gemm_for<bf16>(m, n, k);
+  else
+    packed = detail::float_kernels(m, n, k);
+  if (packed == nullptr) return false;
+  detail::packed_gemm(*packed, m, n, k, a, b, bias, false, c, f);
+  return true;
+}
+
+template bool gemm_of<float>(CpuContext, int64_t, int64_t, int64_t, SpanFunction<float>, Matrix<const float>,
+                             Matrix<const float>, const float*, Matrix<float>);
+template bool gemm_of<bf16>(CpuContext, int64_t, int64_t, int64_t, SpanFunction<bf16>, Matrix<const bf16>,
+                            Matrix<const bf16>, const float*, Matrix<bf16>);
+
+}  // namespace duet::ops

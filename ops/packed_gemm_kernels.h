@@ -175,8 +175,9 @@ void add_panel_ahead(const float* panel, int64_t size, int64_t part, int64_t par
 // Copies what comes next between a product's tiles.
 class Packing {
  public:
-  Packing(const Plan& plan, const Memory& memory, Matrix<const Element> a, Matrix<const Element> b, int64_t n)
-      : plan_(plan), memory_(memory), a_(a), b_(b), n_(n) {}
+  Packing(const Plan& plan, const Memory& memory, SpanFunction<Element> f, Matrix<const Element> a,
+          Matrix<const Element> b, int64_t n)
+      : plan_(plan), memory_(memory), f_(f), a_(a), b_(b), n_(n) {}
 
   // All of the first columns, and the first rows. Nothing computes yet: only here the thread waits for what it copies.
   void begin() {
@@ -234,11 +235,12 @@ class Packing {
   }
   void next_rows(int64_t piece) {
     left_piece_ = piece;
-    left_ = {plan_.piece(a_, piece), plan_.m, plan_.panel_size, memory_.first_left(piece), memory_.other_left()};
+    left_ = {plan_.piece(a_, piece), f_, plan_.m, plan_.panel_size, memory_.first_left(piece), memory_.other_left()};
   }
 
   const Plan& plan_;
   const Memory& memory_;
+  SpanFunction<Element> f_;
   Matrix<const Element> a_, b_;
   int64_t n_;
   RightPanels right_;
@@ -316,11 +318,11 @@ void rows(const PackedBlock& block, int64_t group) {
 }
 
 template <class Word, class Out>
-void run(int64_t m, int64_t n, int64_t k, Matrix<const Element> a, Matrix<const Element> b, const float* bias,
-         bool adds, Matrix<Out> c, float* data, RowSharing& sharing) {
+void run(int64_t m, int64_t n, int64_t k, SpanFunction<Element> f, Matrix<const Element> a, Matrix<const Element> b,
+         const float* bias, bool adds, Matrix<Out> c, float* data, RowSharing& sharing) {
   const Plan plan(m, n, k);
   const Memory memory(plan, a.transposed, data);
-  Packing packing(plan, memory, a, b, n);
+  Packing packing(plan, memory, f, a, b, n);
   packing.begin();
   int64_t count = 0;
   for (int64_t piece = 0; piece < plan.pieces; ++piece) {

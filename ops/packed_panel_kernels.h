@@ -140,14 +140,15 @@ class RightPanels {
   int64_t left_ = 0;
 };
 
-// Copies the left operand's m rows into panels of `tile_rows`, in steps of one panel or, of a transposed operand, of
-// several. The first panels, with which a piece begins, stand alone, so that they can be made while the piece before is
-// still in use.
+// Copies the left operand's m rows, or a function of them, into panels of `tile_rows`, in steps of one panel or, of a
+// transposed operand, of several. The first panels, with which a piece begins, stand alone, so that they can be made
+// while the piece before is still in use.
 class LeftPanels {
  public:
   LeftPanels() = default;
-  LeftPanels(Piece piece, int64_t m, int64_t panel_size, float* first, float* others)
+  LeftPanels(Piece piece, SpanFunction<Element> f, int64_t m, int64_t panel_size, float* first, float* others)
       : piece_(piece),
+        f_(f),
         m_(m),
         panel_size_(panel_size),
         per_step_(panels_per_step(piece.x.transposed)),
@@ -189,8 +190,14 @@ class LeftPanels {
   }
   void step() {
     const int64_t rows = smaller(per_step_ * tile_rows, m_ - at_), terms = smaller(step_terms_, piece_.terms - term_);
-    const int64_t stride = piece_.x.stride;
-    const Element* const from = source(at_, term_);
+    int64_t stride = piece_.x.stride;
+    const Element* from = source(at_, term_);
+    alignas(line_bytes) Element results[straight_panels * tile_rows * left_step];
+    if (f_ != nullptr) {
+      for (int64_t i = 0; i < rows; ++i) f_(from + i * stride, results + i * left_step, terms);
+      from = results;
+      stride = left_step;
+    }
     float* const to = to_ + term_ * tile_rows;
     if (piece_.x.transposed) {
       int64_t whole = 0;
@@ -235,6 +242,7 @@ class LeftPanels {
   }
 
   Piece piece_{};
+  SpanFunction<Element> f_ = nullptr;  // of the operand, which then is not transposed
   int64_t m_ = 0, panel_size_ = 0, per_step_ = 1, step_terms_ = 1, first_rows_ = 0, at_ = 0, term_ = 0;
   float *to_ = nullptr, *others_ = nullptr;
   int64_t left_ = 0;

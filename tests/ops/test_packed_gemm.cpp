@@ -111,7 +111,7 @@ class PackedGemm : public ::testing::TestWithParam<Kernels> {
     constexpr int64_t guard = 64;
     const Tensor scratch = Tensor::full({size + guard}, DType::f32, nan);
     OneThread alone;
-    packed.run(s.m, s.n, s.k, {left.data<T>(), left.dim(1), ta}, {right.data<T>(), right.dim(1), tb},
+    packed.run(s.m, s.n, s.k, nullptr, {left.data<T>(), left.dim(1), ta}, {right.data<T>(), right.dim(1), tb},
                with_bias ? bias.data<float>() : nullptr, adds, {c.data<Out>(), c.dim(1)}, scratch.data<float>(), alone);
     for (int64_t i = 0; i < guard; ++i) ASSERT_TRUE(std::isnan(scratch.at(size + i)));
     // In double, which test_gemm compares with sums of its own.
@@ -165,6 +165,32 @@ TEST_P(PackedGemm, BlocksAndPieces) {
   expect_all_forms({3, 260, 1700});
 }
 
+// A function of the left operand, made on the way, gives what the product of its results gives.
+TEST_P(PackedGemm, OfAFunctionOfTheLeftOperand) {
+  const auto check_all = [&]<class T, class Out>(const detail::PackedGemm<T, Out>& packed, T, Out) {
+    const auto reversed = [](const T* x, T* y, int64_t n) {
+      for (int64_t i = 0; i < n; ++i) y[i] = static_cast<T>(2 - static_cast<float>(x[i]));
+    };
+    for (const Sizes s :
+         {Sizes{1, 3, 1}, {13, 33, 31}, {14, 32, 32}, {61, 70, 100}, {130, 450, 512}, {61, 300, 2499}}) {
+      Random random(RandomKey{5, 7});
+      const Tensor a = numbers<T>(s.m, s.k, random), b = numbers<T>(s.n, s.k, random), f_of_a = a.clone();
+      reversed(a.data<T>(), f_of_a.data<T>(), a.numel());
+      const auto product = [&](SpanFunction<T> f, const Tensor& left) {
+        const Tensor c = Tensor::empty({s.m, s.n}, dtype_of<Out>());
+        const Tensor scratch = Tensor::empty({packed.scratch(s.m, s.n, s.k)}, DType::f32);
+        OneThread alone;
+        packed.run(s.m, s.n, s.k, f, {left.data<T>(), s.k}, {b.data<T>(), s.k, true}, nullptr, false,
+                   {c.data<Out>(), s.n}, scratch.data<float>(), alone);
+        return c;
+      };
+      const Tensor got = product(reversed, a), want = product(nullptr, f_of_a);
+      for (int64_t i = 0; i < s.m * s.n; ++i) ASSERT_EQ(got.at(i), want.at(i)) << s.m << ' ' << s.k << ' ' << i;
+    }
+  };
+  with_kernels(check_all);
+}
+
 // Rows that others compute, while the thread whose product it is computes some too, and all of them.
 TEST_P(PackedGemm, RowsComputedByOthers) {
   class Shared final : public detail::RowSharing {
@@ -201,8 +227,8 @@ TEST_P(PackedGemm, RowsComputedByOthers) {
         const auto product = [&](detail::RowSharing& sharing) {
           const Tensor c = Tensor::empty({s.m, s.n}, dtype_of<Out>());
           const Tensor scratch = Tensor::empty({packed.scratch(s.m, s.n, s.k)}, DType::f32);
-          packed.run(s.m, s.n, s.k, {a.data<T>(), a.dim(1), transposed}, {b.data<T>(), s.k, true}, nullptr, false,
-                     {c.data<Out>(), s.n}, scratch.data<float>(), sharing);
+          packed.run(s.m, s.n, s.k, nullptr, {a.data<T>(), a.dim(1), transposed}, {b.data<T>(), s.k, true}, nullptr,
+                     false, {c.data<Out>(), s.n}, scratch.data<float>(), sharing);
           return c;
         };
         OneThread alone;
