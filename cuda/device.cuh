@@ -101,6 +101,16 @@ __device__ inline void load_floats(const float* from, float (&to)[n]) {
   }
 }
 
+// The shared memory that a launch asks for (BlockShape), aligned to 16 bytes. Tests that run kernels on the CPU bring
+// their own.
+#ifndef DUET_DYNAMIC_SHARED
+#define DUET_DYNAMIC_SHARED(name) extern __shared__ float4 name[]
+#endif
+__device__ inline float* dynamic_shared() {
+  DUET_DYNAMIC_SHARED(launched_shared_memory);
+  return reinterpret_cast<float*>(launched_shared_memory);
+}
+
 template <class... P>
 bool aligned16(const P*... pointers) {
   return ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...);
