@@ -198,14 +198,6 @@ inline DeviceKey device_key(CudaContext context, RandomKey key) {
   return {key, key.salted ? context_of(context).salt : nullptr};
 }
 
-// The n-th number of the stream, as the CPU draws it. Chosen, not indexed: an array with a runtime index would lie in
-// local memory.
-__device__ inline uint32_t philox_number(RandomKey key, uint64_t n) {
-  const auto block = philox(key, n / 4);
-  const uint32_t low = n % 2 == 0 ? block[0] : block[1], high = n % 2 == 0 ? block[2] : block[3];
-  return n % 4 < 2 ? low : high;
-}
-
 // Records the first thing that is wrong with an input.
 __device__ inline void report(Fault* fault, Finding finding, long long value, long long position, long long limit) {
   if (atomicCAS(&fault->finding, 0, static_cast<int>(finding)) != 0) return;
