@@ -42,16 +42,21 @@ DROPOUT = {"vision": 0.0, "text": 0.1}
 
 
 def gflop_per_step(size, batch, seq):
-    """Matmul FLOPs of one step, 2 per multiply-add, backward counted as twice forward."""
+    """Matmul FLOPs of one step of duet's, 2 per multiply-add, backward counted as twice forward. In the last layers it
+    computes of other tokens than the first only what that attends to; PyTorch computes all."""
 
     def layers(part, tokens):
         width, count, _ = part
         return count * 2 * (12 * tokens * width * width + 2 * tokens * tokens * width)
 
+    def left_out(part, tokens):
+        return 2 * 9 * (tokens - 1) * part[0] ** 2
+
     patches = (size["image"] // size["patch"]) ** 2
     embedding = 2 * patches * 3 * size["patch"] ** 2 * size["vision"][0]
     forward = layers(size["vision"], patches + 1) + embedding + layers(size["text"], seq)
-    return 3 * batch * forward * 1e-9
+    less = left_out(size["vision"], patches + 1) + left_out(size["text"], seq)
+    return 3 * batch * (forward - less) * 1e-9
 
 
 def transformers_model(size, dropout):

@@ -65,31 +65,42 @@ Bert::Bert(const ParamScope& scope, const BertConfig& config, bool with_pooler)
                          Init::normal(config.initializer_range));
 }
 
-Variable Bert::operator()(const TextInput& text, const Run& run, std::vector<Variable>* hidden_states) const {
+Packing Bert::packing_of(const TextInput& text, const Run& run) const {
+  const bool may_pack = run.packed && text.ids.device().kind == DeviceKind::cpu && text.mask.defined() &&
+                        text.mask.shape() == text.ids.shape();
+  // oneDNN prepares products in bfloat16 for one number of rows, which takes about as long as a small product.
+  return may_pack ? Packing::of(text.mask, run.bfloat16 ? 32 : 1) : Packing();
+}
+
+Variable Bert::embed(const TextInput& text, const Packing& packing, const Run& run) const {
   check(text.ids.rank() == 2, "bert", "ids must be (B, T), got ", text.ids);
   const int64_t tokens = text.ids.dim(1);
   check(tokens >= 1 && tokens <= config_.max_position_embeddings, "bert", tokens,
         " tokens per text, the model takes 1 to ", config_.max_position_embeddings, "; set a smaller --max-length");
-  const bool may_pack = run.packed && hidden_states == nullptr && text.ids.device().kind == DeviceKind::cpu &&
-                        text.mask.defined() && text.mask.shape() == text.ids.shape();
-  // oneDNN prepares products in bfloat16 for one number of rows, which takes about as long as a small product.
-  const int64_t multiple = run.bfloat16 ? 32 : 1;
-  const Packing packing = may_pack ? Packing::of(text.mask, multiple) : Packing();
   const auto taken = [&](const Tensor& ids) { return packing.defined() && ids.defined() ? packing.take(ids) : ids; };
   const Tensor ids = taken(text.ids), given_types = taken(text.type_ids);
   const Tensor types = given_types.defined() ? given_types : Tensor::zeros(ids.shape(), DType::i32, ids.device());
   Variable x = ops::add(ops::embedding(ids, words_, config_.pad_token_id), ops::embedding(types, types_));
   x = ops::add(
       x, packing.defined() ? ops::embedding(packing.positions(), positions_) : ops::slice(positions_, 0, 0, tokens));
-  x = ops::dropout(run.activation(norm_(x)), run.dropout(config_.hidden_dropout_prob), run.random.child("embeddings"),
-                   packing.rows);
-  x = encoder_(x, {text.mask, text.padding_at_end, packing}, run, hidden_states);
+  return ops::dropout(run.activation(norm_(x)), run.dropout(config_.hidden_dropout_prob),
+                      run.random.child("embeddings"), packing.rows);
+}
+
+Variable Bert::operator()(const TextInput& text, const Run& run, std::vector<Variable>* hidden_states) const {
+  const Packing packing = hidden_states == nullptr ? packing_of(text, run) : Packing();
+  const Variable x = encoder_(embed(text, packing, run), {text.mask, text.padding_at_end, packing}, run, hidden_states);
   return packing.defined() ? packing.unpack(x) : x;
 }
 
-Variable Bert::pool(const Variable& last_hidden_state) const {
+Variable Bert::class_token(const TextInput& text, const Run& run) const {
+  const Packing packing = packing_of(text, run);
+  return encoder_.class_token(embed(text, packing, run), {text.mask, text.padding_at_end, packing}, run);
+}
+
+Variable Bert::pool(const Variable& class_token) const {
   check(!pooler_.empty(), "bert", "this model was built without a pooler");
-  return ops::tanh(pooler_[0](first_token(last_hidden_state)));
+  return ops::tanh(pooler_[0](class_token));
 }
 
 MlmHead::MlmHead(const ParamScope& scope, const Bert& bert)

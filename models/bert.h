@@ -30,12 +30,17 @@ class Bert {
   // end of texts is not computed and its states are zero, unless hidden_states are wanted; elsewhere they are what BERT
   // makes of them.
   Variable operator()(const TextInput& text, const Run& run, std::vector<Variable>* hidden_states = nullptr) const;
-  // tanh(W x[:, 0] + b): (B, T, D) -> (B, D). Throws Error for a model built without pooler.
-  Variable pool(const Variable& last_hidden_state) const;
+  // The same's first token, [CLS]: (B, D); what no first token depends on is not computed.
+  Variable class_token(const TextInput& text, const Run& run) const;
+  // tanh(W x + b) of first tokens: (B, D) -> (B, D). Throws Error for a model built without pooler.
+  Variable pool(const Variable& class_token) const;
   const BertConfig& config() const { return config_; }
   const Variable& word_embeddings() const { return words_; }
 
  private:
+  Packing packing_of(const TextInput& text, const Run& run) const;
+  Variable embed(const TextInput& text, const Packing& packing, const Run& run) const;
+
   BertConfig config_;
   Variable words_, positions_, types_;
   LayerNorm norm_;

@@ -55,11 +55,11 @@ DualEncoder::DualEncoder(const ParamScope& scope, const DualEncoderConfig& confi
       logit_scale_(scope.create("logit_scale", {}, Init::constant(config.logit_scale_init_value))) {}
 
 Variable DualEncoder::image_features(const Variable& images, const Run& run) const {
-  return ops::l2_normalize(visual_projection_(widen(vision_.pool(vision_(images, run.child(0))))));
+  return ops::l2_normalize(visual_projection_(widen(vision_.pool(vision_.class_token(images, run.child(0))))));
 }
 
 Variable DualEncoder::text_features(const TextInput& text, const Run& run) const {
-  return ops::l2_normalize(text_projection_(widen(text_.pool(text_(text, run.child(1))))));
+  return ops::l2_normalize(text_projection_(widen(text_.pool(text_.class_token(text, run.child(1))))));
 }
 
 Variable DualEncoder::logits_per_text(const Variable& text_features, const Variable& image_features) const {

@@ -53,12 +53,22 @@ void EncoderConfig::write(Json& json) const {
   json["layer_norm_eps"] = layer_norm_eps;
 }
 
-double EncoderConfig::forward_flops(int64_t tokens) const {
+double EncoderConfig::forward_flops(int64_t tokens, Wanted wanted) const {
   const auto t = static_cast<double>(tokens), d = static_cast<double>(hidden_size);
-  const double projections = 2 * t * d * (4 * d + 2 * static_cast<double>(intermediate_size));
-  const double attention = 4 * t * t * d;
-  return static_cast<double>(num_hidden_layers) * (projections + attention);
+  const double attention = 2 * t * d * 3 * d + 4 * t * t * d;
+  const double of_a_token = 2 * d * (d + 2 * static_cast<double>(intermediate_size));
+  const auto layers = static_cast<double>(num_hidden_layers);
+  const double left_out = wanted == Wanted::class_token && num_hidden_layers > 0 ? t - 1 : 0;
+  return layers * (attention + t * of_a_token) - left_out * of_a_token;
 }
+
+namespace {
+
+Variable class_token_of(const Variable& x, const Padding& padding) {
+  return padding.packing.defined() ? padding.packing.first_token(x) : first_token(x);
+}
+
+}  // namespace
 
 EncoderLayer::EncoderLayer(const ParamScope& scope, const EncoderConfig& config, NormPlacement placement, bool qkv_bias)
     : config_(config),
@@ -76,7 +86,7 @@ EncoderLayer::EncoderLayer(const ParamScope& scope, const EncoderConfig& config,
       output_norm_(scope / (placement == NormPlacement::pre ? "layernorm_after" : "output.LayerNorm"),
                    config.hidden_size, config.layer_norm_eps) {}
 
-Variable EncoderLayer::attend(const Variable& x, const Padding& padding, const Run& run) const {
+Variable EncoderLayer::attend(const Variable& x, const Padding& padding, const Run& run, Wanted wanted) const {
   ops::AttentionOptions options{.heads = config_.num_attention_heads,
                                 .dropout = run.dropout(config_.attention_probs_dropout_prob),
                                 .random = run.random.child("attention")};
@@ -87,23 +97,33 @@ Variable EncoderLayer::attend(const Variable& x, const Padding& padding, const R
     options.key_mask = padding.mask;
     options.padding_at_end = padding.at_end;
   }
-  return ops::dropout(attention_output_(ops::attention(qkv_(x), options)), run.dropout(config_.hidden_dropout_prob),
-                      run.random.child("attention.output"), padding.packing.rows);
+  const Variable mixed = ops::attention(qkv_(x), options);
+  const bool all = wanted == Wanted::all_tokens;
+  return ops::dropout(attention_output_(all ? mixed : class_token_of(mixed, padding)),
+                      run.dropout(config_.hidden_dropout_prob), run.random.child("attention.output"),
+                      all ? padding.packing.rows : Tensor());
 }
 
-Variable EncoderLayer::feed_forward(const Variable& x, const Padding& padding, const Run& run) const {
+// Rows are those of a larger matrix, as dropout takes them.
+Variable EncoderLayer::feed_forward(const Variable& x, const Run& run, const Tensor& rows) const {
   return ops::dropout(ops::feed_forward(x, intermediate_.weight, intermediate_.bias, config_.activation(),
                                         output_.weight, output_.bias),
-                      run.dropout(config_.hidden_dropout_prob), run.random.child("output"), padding.packing.rows);
+                      run.dropout(config_.hidden_dropout_prob), run.random.child("output"), rows);
 }
 
-Variable EncoderLayer::operator()(const Variable& x, const Padding& padding, const Run& run) const {
-  if (placement_ == NormPlacement::pre) {
-    const auto [sum, normalised] = output_norm_.add(attend(attention_norm_(x), padding, run), x);
-    return ops::add(sum, feed_forward(normalised, padding, run));
+Variable EncoderLayer::operator()(const Variable& x, const Padding& padding, const Run& run, Wanted wanted) const {
+  const bool all = wanted == Wanted::all_tokens;
+  const bool pre = placement_ == NormPlacement::pre;
+  const Variable attended = attend(pre ? attention_norm_(x) : x, padding, run, wanted);
+  // Taken after x's other use, so that the gradient comes from here first: the other adds to it.
+  const Variable kept = all ? x : class_token_of(x, padding);
+  const Tensor rows = all ? padding.packing.rows : Tensor();
+  if (pre) {
+    const auto [sum, normalised] = output_norm_.add(attended, kept);
+    return ops::add(sum, feed_forward(normalised, run, rows));
   }
-  const Variable attended = attention_norm_.add(attend(x, padding, run), x).normalised;
-  return output_norm_.add(feed_forward(attended, padding, run), attended).normalised;
+  const Variable between = attention_norm_.add(attended, kept).normalised;
+  return output_norm_.add(feed_forward(between, run, rows), between).normalised;
 }
 
 Encoder::Encoder(const ParamScope& scope, const EncoderConfig& config, NormPlacement placement, bool qkv_bias) {
@@ -111,18 +131,26 @@ Encoder::Encoder(const ParamScope& scope, const EncoderConfig& config, NormPlace
     layers_.emplace_back(scope / "layer" / std::to_string(i), config, placement, qkv_bias);
 }
 
+Variable Encoder::run_layer(size_t i, const Variable& x, const Padding& padding, const Run& run, Wanted wanted) const {
+  const auto segment = [&layer = layers_[i], padding, layer_run = run.child(i),
+                        wanted](const std::vector<Variable>& in) { return layer(in[0], padding, layer_run, wanted); };
+  return run.recompute ? recompute(segment, {x}) : segment({x});
+}
+
 Variable Encoder::operator()(Variable x, const Padding& padding, const Run& run,
                              std::vector<Variable>* hidden_states) const {
   if (hidden_states) hidden_states->push_back(x);
   for (size_t i = 0; i < layers_.size(); ++i) {
-    const Run layer_run = run.child(i);
-    const auto segment = [&layer = layers_[i], padding, layer_run](const std::vector<Variable>& in) {
-      return layer(in[0], padding, layer_run);
-    };
-    x = run.recompute ? recompute(segment, {x}) : segment({x});
+    x = run_layer(i, x, padding, run, Wanted::all_tokens);
     if (hidden_states) hidden_states->push_back(x);
   }
   return x;
+}
+
+Variable Encoder::class_token(Variable x, const Padding& padding, const Run& run) const {
+  for (size_t i = 0; i + 1 < layers_.size(); ++i) x = run_layer(i, x, padding, run, Wanted::all_tokens);
+  return layers_.empty() ? class_token_of(x, padding)
+                         : run_layer(layers_.size() - 1, x, padding, run, Wanted::class_token);
 }
 
 }  // namespace duet::models

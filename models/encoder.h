@@ -8,6 +8,9 @@
 
 namespace duet::models {
 
+// Of an encoder's output: every token, or each sample's first, the class token.
+enum class Wanted { all_tokens, class_token };
+
 // What ViT and BERT encoders share; the defaults are those of the base models. Field names in JSON are Hugging Face's.
 struct EncoderConfig {
   int64_t hidden_size = 768;
@@ -24,7 +27,7 @@ struct EncoderConfig {
   void read(const Json& json);         // keeps the defaults of absent keys; throws Error for impossible values
   void write(Json& json) const;
   // Matmul FLOPs of one forward pass over `tokens` positions of one sample, 2 per multiply-add.
-  double forward_flops(int64_t tokens) const;
+  double forward_flops(int64_t tokens, Wanted wanted = Wanted::all_tokens) const;
 };
 
 // Where the layer norms sit: ViT normalises before each block (pre), BERT after each residual sum (post).
@@ -42,12 +45,14 @@ struct Padding {
 class EncoderLayer {
  public:
   EncoderLayer(const ParamScope& scope, const EncoderConfig& config, NormPlacement placement, bool qkv_bias);
-  // x (B, T, D) -> (B, T, D), or packed (N, D) -> (N, D).
-  Variable operator()(const Variable& x, const Padding& padding, const Run& run) const;
+  // x (B, T, D) -> (B, T, D), or packed (N, D) -> (N, D). Where only the class token is wanted -> (B, D): other tokens
+  // end where it attends to them.
+  Variable operator()(const Variable& x, const Padding& padding, const Run& run,
+                      Wanted wanted = Wanted::all_tokens) const;
 
  private:
-  Variable attend(const Variable& x, const Padding& padding, const Run& run) const;
-  Variable feed_forward(const Variable& x, const Padding& padding, const Run& run) const;
+  Variable attend(const Variable& x, const Padding& padding, const Run& run, Wanted wanted) const;
+  Variable feed_forward(const Variable& x, const Run& run, const Tensor& rows) const;
 
   EncoderConfig config_;
   NormPlacement placement_;
@@ -62,8 +67,12 @@ class Encoder {
   // When hidden_states is given, it receives the input and every layer's output (L + 1 tensors).
   Variable operator()(Variable x, const Padding& padding, const Run& run,
                       std::vector<Variable>* hidden_states = nullptr) const;
+  // Of the last layer's output the class token, (B, D), without computing what it does not depend on.
+  Variable class_token(Variable x, const Padding& padding, const Run& run) const;
 
  private:
+  Variable run_layer(size_t i, const Variable& x, const Padding& padding, const Run& run, Wanted wanted) const;
+
   std::vector<EncoderLayer> layers_;
 };
 

@@ -128,11 +128,13 @@ Variable Classifier::operator()(const Variable& images, const TextInput& text, c
   // then needed for the layers of fewer tokens.
   std::vector<Variable> parts;
   if (!text_.empty()) {
-    const Variable hidden = text_[0](text, run.child(1));
+    const Bert& bert = text_[0];
+    const Run text_run = run.child(1);
     const bool mean = config_.text_pooling == ClassifierConfig::TextPooling::mean;
-    parts.push_back(widen(mean ? ops::mean_tokens(hidden, text.mask) : text_[0].pool(hidden)));
+    parts.push_back(
+        widen(mean ? ops::mean_tokens(bert(text, text_run), text.mask) : bert.pool(bert.class_token(text, text_run))));
   }
-  if (!vision_.empty()) parts.insert(parts.begin(), widen(first_token(vision_[0](images, run.child(0)))));
+  if (!vision_.empty()) parts.insert(parts.begin(), widen(vision_[0].class_token(images, run.child(0))));
   check(parts.size() == 1 || parts[0].dim(0) == parts[1].dim(0), "classifier",
         "images and texts differ in number: ", parts[0], " and ", parts.back());
   const Variable joined = parts.size() == 1 ? parts[0] : ops::concat(parts, 1);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "duet/core/dispatch.h"
+#include "duet/ops/gather_rows.h"
 #include "duet/ops/reshape.h"
 #include "duet/ops/scatter_rows.h"
 #include "duet/ops/slice.h"
@@ -54,6 +55,15 @@ Variable Packing::unpack(const Variable& x) const {
   const Variable kept = x.dim(0) > real ? ops::slice(x, 0, 0, real) : x;
   const Variable all = ops::scatter_rows(kept, rows.rows_view(0, real), texts * tokens);
   return ops::reshape(all, {texts, tokens, x.dim(1)});
+}
+
+Variable Packing::first_token(const Variable& x) const {
+  return ops::gather_rows(x, starts.rows_view(0, texts));
+}
+
+Variable first_token(const Variable& x) {
+  check(x.rank() == 3, "first_token", "x must be (B, T, D), got ", x);
+  return ops::reshape(ops::slice(x, 1, 0, 1), {x.dim(0), x.dim(2)});
 }
 
 }  // namespace duet::models

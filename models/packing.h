@@ -23,9 +23,13 @@ struct Packing {
 
   bool defined() const { return starts.defined(); }
   int64_t length(int64_t text) const { return starts.data<int64_t>()[text + 1] - starts.data<int64_t>()[text]; }
-  Tensor take(const Tensor& ids) const;      // (B, T) i32 or i64 -> (N)
-  Tensor positions() const;                  // (N) i64: each token's place in its text
-  Variable unpack(const Variable& x) const;  // (N, D) -> (B, T, D), zero at padding
+  Tensor take(const Tensor& ids) const;           // (B, T) i32 or i64 -> (N)
+  Tensor positions() const;                       // (N) i64: each token's place in its text
+  Variable unpack(const Variable& x) const;       // (N, D) -> (B, T, D), zero at padding
+  Variable first_token(const Variable& x) const;  // (N, D) -> (B, D): of each text
 };
+
+// x[:, 0]: (B, T, D) -> (B, D).
+Variable first_token(const Variable& x);
 
 }  // namespace duet::models

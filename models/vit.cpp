@@ -2,8 +2,6 @@
 
 #include "duet/ops/dropout.h"
 #include "duet/ops/patch_embedding.h"
-#include "duet/ops/reshape.h"
-#include "duet/ops/slice.h"
 #include "duet/ops/tanh.h"
 
 namespace duet::models {
@@ -20,9 +18,10 @@ int64_t square_side(const Json& json, const char* key, int64_t fallback) {
 
 }  // namespace
 
-double VitConfig::forward_flops() const {
+double VitConfig::forward_flops(Wanted wanted) const {
   const auto patch_values = static_cast<double>(num_channels * patch_size * patch_size);
-  return EncoderConfig::forward_flops(tokens()) + 2 * static_cast<double>((tokens() - 1) * hidden_size) * patch_values;
+  const double patches = 2 * static_cast<double>((tokens() - 1) * hidden_size) * patch_values;
+  return EncoderConfig::forward_flops(tokens(), wanted) + patches;
 }
 
 VitConfig VitConfig::from_json(const Json& json) {
@@ -70,23 +69,25 @@ Vit::Vit(const ParamScope& scope, const VitConfig& config, bool with_pooler)
                          Init::normal(config.initializer_range));
 }
 
-Variable Vit::operator()(const Variable& images, const Run& run, std::vector<Variable>* hidden_states) const {
+Variable Vit::embed(const Variable& images, const Run& run) const {
   check(images.rank() == 4 && images.dim(2) == config_.image_size && images.dim(3) == config_.image_size, "vit",
         "images must be (B, ", config_.num_channels, ", ", config_.image_size, ", ", config_.image_size, "), got ",
         images);
-  Variable x = ops::patch_embedding(run.activation(images), patch_weight_, patch_bias_, class_token_, positions_);
-  x = ops::dropout(x, run.dropout(config_.hidden_dropout_prob), run.random.child("embeddings"));
-  return norm_(encoder_(x, {}, run, hidden_states));
+  const Variable x = ops::patch_embedding(run.activation(images), patch_weight_, patch_bias_, class_token_, positions_);
+  return ops::dropout(x, run.dropout(config_.hidden_dropout_prob), run.random.child("embeddings"));
 }
 
-Variable Vit::pool(const Variable& last_hidden_state) const {
+Variable Vit::operator()(const Variable& images, const Run& run, std::vector<Variable>* hidden_states) const {
+  return norm_(encoder_(embed(images, run), {}, run, hidden_states));
+}
+
+Variable Vit::class_token(const Variable& images, const Run& run) const {
+  return norm_(encoder_.class_token(embed(images, run), {}, run));
+}
+
+Variable Vit::pool(const Variable& class_token) const {
   check(!pooler_.empty(), "vit", "this model was built without a pooler");
-  return ops::tanh(pooler_[0](first_token(last_hidden_state)));
-}
-
-Variable first_token(const Variable& x) {
-  check(x.rank() == 3, "first_token", "x must be (B, T, D), got ", x);
-  return ops::reshape(ops::slice(x, 1, 0, 1), {x.dim(0), x.dim(2)});
+  return ops::tanh(pooler_[0](class_token));
 }
 
 }  // namespace duet::models

@@ -12,7 +12,7 @@ struct VitConfig : EncoderConfig {
   bool qkv_bias = true;
 
   int64_t tokens() const { return (image_size / patch_size) * (image_size / patch_size) + 1; }
-  double forward_flops() const;  // of one image
+  double forward_flops(Wanted wanted = Wanted::all_tokens) const;  // of one image
   static VitConfig from_json(const Json& json);
   Json to_json() const;
 };
@@ -24,19 +24,20 @@ class Vit {
   // images (B, C, H, W), H = W = image_size -> last hidden state (B, N + 1, D), after the final layer norm.
   // hidden_states are those before it, L + 1 tensors.
   Variable operator()(const Variable& images, const Run& run, std::vector<Variable>* hidden_states = nullptr) const;
-  // tanh(W x[:, 0] + b): (B, N + 1, D) -> (B, D). Throws Error for a model built without pooler.
-  Variable pool(const Variable& last_hidden_state) const;
+  // The same's class token (B, D); what no class token depends on is not computed.
+  Variable class_token(const Variable& images, const Run& run) const;
+  // tanh(W x + b) of class tokens: (B, D) -> (B, D). Throws Error for a model built without pooler.
+  Variable pool(const Variable& class_token) const;
   const VitConfig& config() const { return config_; }
 
  private:
+  Variable embed(const Variable& images, const Run& run) const;
+
   VitConfig config_;
   Variable class_token_, positions_, patch_weight_, patch_bias_;
   Encoder encoder_;
   LayerNorm norm_;
   std::vector<Linear> pooler_;  // none or one
 };
-
-// x[:, 0]: (B, T, D) -> (B, D).
-Variable first_token(const Variable& x);
 
 }  // namespace duet::models

@@ -67,6 +67,12 @@ template <int Count>
   else
     _mm_storeu_ps(x, _mm256_castps256_ps128(v));
 }
+// The first Count lanes of each x, one after the other.
+template <int Count>
+[[gnu::always_inline]] inline void store_side_by_side(float* to, const Floats (&x)[lanes]) {
+#pragma GCC unroll 8
+  for (int i = 0; i < lanes; ++i) store_some<Count>(to + i * Count, x[i]);
+}
 
 // Lane j of x[i] becomes lane i of x[j].
 [[gnu::always_inline]] inline void transpose_lanes(Floats (&x)[8]) {

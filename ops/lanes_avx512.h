@@ -61,6 +61,27 @@ template <int Count>
   _mm512_mask_storeu_ps(x, Mask((1u << Count) - 1), v);
 }
 
+struct Places {
+  alignas(64) int32_t of[lanes];
+};
+// Of lanes from `from` on of vectors that have `count` each.
+constexpr Places places_from(int from, int count) {
+  Places result{};
+  for (int i = 0; i < lanes; ++i) result.of[i] = from + i < count ? from + i : lanes + from + i - count;
+  return result;
+}
+// The first Count lanes of each x, one after the other: whole vectors, since stores of a part mostly cross cache lines.
+template <int Count, int j = 0>
+[[gnu::always_inline]] inline void store_side_by_side(float* to, const Floats (&x)[lanes]) {
+  static_assert(Count % 2 == 0 && Count > 10 && Count < lanes);  // of each vector at most two x
+  if constexpr (j < Count) {
+    constexpr int row = lanes * j / Count;
+    static constexpr Places places = places_from(lanes * j % Count, Count);
+    store(to + j * lanes, _mm512_permutex2var_ps(x[row], _mm512_load_si512(places.of), x[row + 1]));
+    store_side_by_side<Count, j + 1>(to, x);
+  }
+}
+
 // Lane j of x[i] becomes lane i of x[j].
 [[gnu::always_inline]] inline void transpose_lanes(__m512i (&x)[16]) {
   __m512i t[16];

@@ -217,7 +217,10 @@ class Packing {
     if (last_block_ && left_piece_ == piece_ && left_.left() == 0) next_rows(piece_ + 1);
     right_now_ = smaller(right_steps_, right_.left());
     left_now_ = smaller(left_steps_, left_piece_ == piece_ ? left_.left() : left_.left_of_first());
-    for (int64_t i = 0; i < right_now_; ++i) ahead.add(right_.ahead(i));
+    for (int64_t i = 0; i < right_now_; ++i) {
+      ahead.add(right_.ahead(i));
+      ahead.add(right_.target(i));
+    }
     for (int64_t i = 0; i < left_now_; ++i) left_.add_ahead(i, ahead);
   }
   void step() {

@@ -96,6 +96,10 @@ class RightPanels {
     const bool lines_side_by_side = (piece_.x.transposed ? right_step : tile_columns) > element_line;
     return stream(from, from + (lines_side_by_side ? element_line : Stream::length * piece_.x.stride), piece_.x.stride);
   }
+  Stream target(int64_t steps) const {
+    const float* const to = to_ + (term_ + steps * right_step) * tile_columns;
+    return stream(to, to + line, 2 * line);
+  }
   void step() {
     const int64_t columns = smaller(tile_columns, end_ - at_), terms = smaller(right_step, piece_.terms - term_);
     const int64_t stride = piece_.x.stride;
@@ -174,6 +178,14 @@ class LeftPanels {
         piece_.x.transposed ? parts_of(per_step_ * tile_rows, element_line) : step_terms_ / element_line;
     for (int64_t i = 0; i < lines; i += 2)
       streams.add(stream(from + i * element_line, from + (i + 1) * element_line, piece_.x.stride));
+    if (term_ + later * step_terms_ >= piece_.terms) return;
+    float* const to = to_ + term * tile_rows;
+    if (piece_.x.transposed) {
+      for (int64_t p = 0; p < per_step_; p += 2)
+        streams.add(stream(to + p * panel_size_, to + (p + 1) * panel_size_, line));
+    } else {
+      streams.add(stream(to, to + line, 2 * line));
+    }
   }
   void step() {
     const int64_t rows = smaller(per_step_ * tile_rows, m_ - at_), terms = smaller(step_terms_, piece_.terms - term_);
@@ -181,7 +193,16 @@ class LeftPanels {
     const Element* const from = source(at_, term_);
     float* const to = to_ + term_ * tile_rows;
     if (piece_.x.transposed) {
-      for (int64_t i = 0; i < terms; ++i)
+      int64_t whole = 0;
+      for (; whole + lanes <= terms && rows == per_step_ * tile_rows; whole += lanes)
+        for (int64_t p = 0; p < per_step_; ++p) {
+          const Element* const block = from + whole * stride + p * tile_rows;
+          Floats x[lanes];
+#pragma GCC unroll 16
+          for (int i = 0; i < lanes; ++i) x[i] = load_some<tile_rows>(block + i * stride);
+          store_side_by_side<tile_rows>(to + p * panel_size_ + whole * tile_rows, x);
+        }
+      for (int64_t i = whole; i < terms; ++i)
         for (int64_t p = 0; p * tile_rows < rows; ++p) {
           const Element* const x = from + i * stride + p * tile_rows;
           const int64_t there = rows - p * tile_rows;

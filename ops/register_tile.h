@@ -74,6 +74,8 @@ template <int R, int V>
 template <int Count>
 [[gnu::always_inline]] inline void store_transposed(Floats (&x)[lanes], int64_t columns, float* to, int64_t step) {
   transpose_lanes(x);
+  if constexpr (Count < lanes)
+    if (columns == lanes && step == Count) return store_side_by_side<Count>(to, x);
 #pragma GCC unroll 16
   for (int j = 0; j < lanes; ++j)
     if (j < columns) store_some<Count>(to + j * step, x[j]);

@@ -26,7 +26,7 @@ struct EmbedCommand {
 
 // What an encoder makes of a batch of B samples.
 struct Vectors {
-  Tensor hidden;     // (B, T, D)
+  Tensor hidden;     // (B, T, D), where asked for
   Tensor mask;       // (B, T), or undefined when no token is padding
   Tensor pooled;     // (B, D)
   Tensor projected;  // (B, P) unit vectors of a dual encoder, else undefined
@@ -136,8 +136,12 @@ class TensorFile : public Sink {
 // One encoder of a model directory with what turns its output into vectors.
 class Embedder {
  public:
-  Embedder(const std::string& directory, bool image, int64_t max_length, DeviceOption device)
-      : there_(device.get()), processors_(train::Processors::load(directory)), bfloat16_(device.bfloat16()) {
+  Embedder(EmbedCommand c, bool image)
+      : there_(c.device.get()),
+        processors_(train::Processors::load(c.model)),
+        with_hidden_(c.hidden),
+        bfloat16_(c.device.bfloat16()) {
+    const std::string& directory = c.model;
     const Json config = models::read_model_config(directory);
     const Json part = models::encoder_config(config, image);
     check(!part.is_null(), "embed", directory, " holds a model of type \"",
@@ -153,9 +157,9 @@ class Embedder {
       bert_.emplace(models::ParamScope(store_, "text_model"), text, true);
       check(processors_.tokenizer != nullptr, "embed", directory, " has no vocab.txt");
       train::check_tokenizer(*processors_.tokenizer, text, directory);
-      check(max_length <= text.max_position_embeddings, "embed", "--max-length ", max_length,
+      check(c.max_length <= text.max_position_embeddings, "embed", "--max-length ", c.max_length,
             ": the model takes up to ", text.max_position_embeddings, " tokens");
-      processors_.input.max_length = static_cast<int>(max_length > 0 ? max_length : text.max_position_embeddings);
+      processors_.input.max_length = static_cast<int>(c.max_length > 0 ? c.max_length : text.max_position_embeddings);
       width = text.hidden_size;
     }
     processors_.input.use_images = image;
@@ -176,13 +180,17 @@ class Embedder {
     const NoGrad no_grad;
     const models::Run run{.bfloat16 = bfloat16_};
     const auto there = [&](const Tensor& t) { return t.defined() ? t.to(store_.device()) : t; };
-    const Variable hidden = vit_ ? (*vit_)(Variable(there(images)), run)
-                                 : (*bert_)({there(text.ids), there(text.type_ids), there(text.mask)}, run);
-    Variable pooled = models::first_token(hidden);
-    if (has_pooler_) pooled = vit_ ? vit_->pool(hidden) : bert_->pool(hidden);
+    const Variable seen = vit_ ? Variable(there(images)) : Variable();
+    const models::TextInput read{there(text.ids), there(text.type_ids), there(text.mask)};
+    Variable hidden;
+    if (with_hidden_) hidden = vit_ ? (*vit_)(seen, run) : (*bert_)(read, run);
+    Variable pooled = with_hidden_ ? models::first_token(hidden)
+                      : vit_       ? vit_->class_token(seen, run)
+                                   : bert_->class_token(read, run);
+    if (has_pooler_) pooled = vit_ ? vit_->pool(pooled) : bert_->pool(pooled);
     pooled = models::widen(pooled);
     const auto here = [](const Variable& v) { return v.data().to(Device{}); };
-    return {.hidden = here(models::widen(hidden)),
+    return {.hidden = with_hidden_ ? here(models::widen(hidden)) : Tensor(),
             .mask = text.mask,
             .pooled = here(pooled),
             .projected = projection_ ? here(ops::l2_normalize((*projection_)(pooled))) : Tensor()};
@@ -203,7 +211,7 @@ class Embedder {
   std::optional<models::Bert> bert_;
   std::optional<models::Linear> projection_;
   bool has_pooler_ = true;
-  bool bfloat16_ = false;
+  bool with_hidden_, bfloat16_;
 };
 
 // What to embed of a dataset's rows when the command line does not say: what both the model and the rows have.
@@ -229,7 +237,7 @@ void embed_dataset(const EmbedCommand& c, Sink& sink) {
   const char* what = image ? "image" : "text";
   check(!samples.empty(), "embed", "no row of ", c.data, " has ", image ? "an image" : "a text");
   if (without > 0) std::cerr << "note: " << without << " rows without " << what << " are left out\n";
-  const Embedder embedder(c.model, image, c.max_length, c.device);
+  const Embedder embedder(c, image);
   const auto source = std::make_shared<const train::SampleSource>(dataset, samples, embedder.processors().tokenizer,
                                                                   embedder.processors().input);
   train::Loader loader(source, {.batch = c.batch, .shuffle = false, .workers = c.workers.beside(embedder.device())});
@@ -250,7 +258,7 @@ void run_embed(const EmbedCommand& c, bool has_text) {
   if (!c.data.empty()) {
     embed_dataset(c, *sink);
   } else {
-    const Embedder embedder(c.model, !has_text, c.max_length, c.device);
+    const Embedder embedder(c, !has_text);
     if (has_text)
       sink->add({c.text_value}, embedder({}, text_input(c.text_value, embedder.processors())));
     else

@@ -30,14 +30,15 @@ const Config* pointer(const std::optional<Config>& config) {
 
 }  // namespace
 
-double Task::encoder_flops(const Batch& batch, const models::VitConfig* vision, const models::BertConfig* text) const {
+double Task::encoder_flops(const Batch& batch, const models::VitConfig* vision, const models::BertConfig* text,
+                           models::Wanted of_text) const {
   const auto size = static_cast<double>(batch.size());
-  double flops = vision ? vision->forward_flops() * size : 0;
+  double flops = vision ? vision->forward_flops(models::Wanted::class_token) * size : 0;
   if (text == nullptr) return flops;
   const bool packs = packed_ && store_.device().kind == DeviceKind::cpu;
   const models::Packing packing = packs ? models::Packing::of(batch.text.mask) : models::Packing();
-  if (!packing.defined()) return flops + text->forward_flops(batch.tokens()) * size;
-  for (int64_t b = 0; b < packing.texts; ++b) flops += text->forward_flops(packing.length(b));
+  if (!packing.defined()) return flops + text->forward_flops(batch.tokens(), of_text) * size;
+  for (int64_t b = 0; b < packing.texts; ++b) flops += text->forward_flops(packing.length(b), of_text);
   return flops;
 }
 
@@ -108,7 +109,10 @@ Evaluation ClassifyTask::evaluate(Loader& loader) {
 }
 
 double ClassifyTask::step_flops(const Batch& batch) const {
-  return step_over_forward * encoder_flops(batch, pointer(model_.config().vision), pointer(model_.config().text));
+  const models::ClassifierConfig& c = model_.config();
+  const bool pools = c.text_pooling == models::ClassifierConfig::TextPooling::pooler;
+  return step_over_forward * encoder_flops(batch, pointer(c.vision), pointer(c.text),
+                                           pools ? models::Wanted::class_token : models::Wanted::all_tokens);
 }
 
 Variable ContrastiveTask::loss(const Batch& given, const models::Run& run) {
@@ -142,7 +146,8 @@ double ContrastiveTask::step_flops(const Batch& batch) const {
   const models::DualEncoderConfig& c = model_.config();
   const auto b = static_cast<double>(batch.size()), p = static_cast<double>(c.projection_dim);
   const double projections = matmul_flops(b, static_cast<double>(c.vision.hidden_size + c.text.hidden_size), p);
-  return step_over_forward * (encoder_flops(batch, &c.vision, &c.text) + projections + 2 * matmul_flops(b, p, b));
+  return step_over_forward * (encoder_flops(batch, &c.vision, &c.text, models::Wanted::class_token) + projections +
+                              2 * matmul_flops(b, p, b));
 }
 
 Variable MlmTask::logits(const Batch& batch, const models::Run& run) {
@@ -183,7 +188,7 @@ double MlmTask::step_flops(const Batch& batch) const {
   const models::BertConfig& c = bert_.config();
   const auto m = static_cast<double>(batch.labels.numel()), d = static_cast<double>(c.hidden_size);
   const double head = matmul_flops(m, d, d) + matmul_flops(m, d, static_cast<double>(c.vocab_size));
-  return step_over_forward * (encoder_flops(batch, nullptr, &c) + head);
+  return step_over_forward * (encoder_flops(batch, nullptr, &c, models::Wanted::all_tokens) + head);
 }
 
 }  // namespace duet::train

@@ -44,8 +44,9 @@ class Task {
   }
 
  protected:
-  // Of the encoders' forward pass; either may be absent.
-  double encoder_flops(const Batch& batch, const models::VitConfig* vision, const models::BertConfig* text) const;
+  // Of the encoders' forward pass; either may be absent. Of images only the class token is ever wanted.
+  double encoder_flops(const Batch& batch, const models::VitConfig* vision, const models::BertConfig* text,
+                       models::Wanted of_text) const;
 
  private:
   models::ParamStore& store_;

@@ -130,8 +130,8 @@ class PredictStep(unittest.TestCase):
         # are the model's, less the gradient of the images.
         rows = self.prediction("--size", "base", "--batch", 8)["rows"]
         matmuls = sum(r["flops"] for r in rows if r["kernel"].startswith("matmul"))
-        widths = 24 * 12 * 768 * 768
-        expected = 8 * (3 * widths * (197 + 128) + 2 * 2 * 196 * 768 * 768)
+        layers, left_out = 24 * 12 * 768 * 768, 18 * 768 * 768
+        expected = 8 * (3 * layers * (197 + 128) - 3 * left_out * (196 + 127) + 2 * 2 * 196 * 768 * 768)
         self.assertAlmostEqual(matmuls / expected, 1, places=2)
 
     def test_parameters_of_base(self):

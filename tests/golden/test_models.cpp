@@ -51,7 +51,7 @@ Variable mean_square(const Variable& x, const Tensor& target) {
 template <class Model>
 Outputs encoder_outputs(const Model& model, const Variable& last, const std::vector<Variable>& hidden,
                         const Fixture& fixture) {
-  Outputs outputs{{"last_hidden_state", last}, {"pooler_output", model.pool(last)}};
+  Outputs outputs{{"last_hidden_state", last}, {"pooler_output", model.pool(first_token(last))}};
   outputs["loss"] = ops::add(mean_square(last, fixture.input("target_last")),
                              mean_square(outputs["pooler_output"], fixture.input("target_pooled")));
   add_hidden(outputs, "", hidden);

@@ -129,6 +129,13 @@ TEST(Config, CountsForwardFlops) {
   EXPECT_EQ(c.forward_flops(5), layer);
   c.num_hidden_layers = 3;
   EXPECT_EQ(c.forward_flops(5), 3 * layer);
+  // Of the last layer's output one token: its output projection and MLP have one row instead of five.
+  const double left_out = 2.0 * 4 * (4 * 4 + 2 * 4 * 6);
+  EXPECT_EQ(c.forward_flops(5, Wanted::class_token), 3 * layer - left_out);
+  EXPECT_EQ(c.forward_flops(1, Wanted::class_token), c.forward_flops(1));
+  c.num_hidden_layers = 0;
+  EXPECT_EQ(c.forward_flops(5, Wanted::class_token), 0);
+  c.num_hidden_layers = 3;
 
   VitConfig vit;
   static_cast<EncoderConfig&>(vit) = c;
@@ -136,6 +143,7 @@ TEST(Config, CountsForwardFlops) {
   vit.patch_size = 4;
   // Four patches of 3x4x4 values become four vectors of width 4; the class token adds no matmul.
   EXPECT_EQ(vit.forward_flops(), 3 * layer + 2.0 * 4 * 48 * 4);
+  EXPECT_EQ(vit.forward_flops(Wanted::class_token), vit.forward_flops() - left_out);
   // ViT-B/16 at 224 is commonly given as 17.6 G multiply-adds with the classifier left out: 35.1 GFLOP.
   EXPECT_NEAR(VitConfig().forward_flops(), 35.1e9, 0.1e9);
 }

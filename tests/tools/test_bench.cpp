@@ -64,10 +64,13 @@ TEST(BenchStep, RefusesImpossibleWidthsAndHalfADataSet) {
 }
 
 // By hand: mini has a ViT of 3 layers, width 96, 65 tokens of 8x8x3 pixels, and a BERT of 2 layers, width 128. A layer
-// multiplies (T, D) by 12 D^2 weights and does 2 T^2 D multiply-adds of attention.
+// multiplies (T, D) by 12 D^2 weights and does 2 T^2 D multiply-adds of attention; the last ones multiply all tokens
+// but the first by 3 D^2 only.
 TEST(BenchStep, CountsMatmulFlops) {
   const auto layer = [](double t, double d) { return 2 * (12 * t * d * d + 2 * t * t * d); };
-  const double forward = 3 * layer(65, 96) + 2 * 64 * 192 * 96 + 2 * layer(8, 128);
+  const auto left_out = [](double t, double d) { return 2 * 9 * (t - 1) * d * d; };
+  const double forward =
+      3 * layer(65, 96) + 2 * 64 * 192 * 96 + 2 * layer(8, 128) - left_out(65, 96) - left_out(8, 128);
   const Json r = measure_step({.size = "mini", .batch = 2, .seq = 8, .steps = 1, .warmup_steps = 0});
   EXPECT_NEAR(r["gflop_per_step"].get<double>() / (2 * 3 * forward * 1e-9), 1, 0.005);
 }
@@ -84,9 +87,12 @@ TEST(BenchStep, LeavesOutPadding) {
   EXPECT_NE(step_table(packed).find("% padding left out"), std::string::npos);
   EXPECT_NE(step_table(padded).find("% padding computed"), std::string::npos);
   const auto layer = [](double t, double d) { return 2 * (12 * t * d * d + 2 * t * t * d); };
-  // Of two layers of width 128. Lengths go from half of 16 to all of it.
+  // Of two layers of width 128, the last of which multiplies by 3 D^2 only. Lengths go from half of 16 to all of it.
   double left_out = 0;
-  for (int i = 0; i < 8; ++i) left_out += 2 * (layer(16, 128) - layer(std::llrint(8.5 + i), 128));
+  for (int i = 0; i < 8; ++i) {
+    const double length = std::llrint(8.5 + i);
+    left_out += 2 * (layer(16, 128) - layer(length, 128)) - 2 * 9 * (16 - length) * 128 * 128;
+  }
   EXPECT_NEAR(padded["gflop_per_step"].get<double>() - packed["gflop_per_step"].get<double>(), 3 * left_out * 1e-9,
               1e-9);
   for (const double padding : {-0.1, 1.0}) {

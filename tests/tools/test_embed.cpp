@@ -105,7 +105,7 @@ TEST_F(Embed, BertTextWithHiddenStates) {
   ASSERT_EQ(result.size(), 1u);
   const Variable hidden = bert(text_input("red cat", processors_), {});
   EXPECT_EQ(result[0]["id"], "red cat");
-  expect_equal(result[0]["pooled"], bert.pool(hidden).data());
+  expect_equal(result[0]["pooled"], bert.pool(models::first_token(hidden)).data());
   EXPECT_FALSE(result[0].contains("projected"));
   ASSERT_EQ(result[0]["last_hidden_state"].size(), 4u);  // [CLS] red cat [SEP]
   for (int64_t t = 0; t < 4; ++t)
@@ -130,7 +130,7 @@ TEST_F(Embed, DatasetLeavesOutPadding) {
   for (size_t i = 0; i < 3; ++i) {
     EXPECT_EQ(result[i]["id"], std::to_string(i + 1));
     EXPECT_EQ(result[i]["last_hidden_state"].size(), tokens[i]);
-    expect_near(result[i]["pooled"], bert.pool(bert(text_input(texts[i], processors_), {})).data());
+    expect_near(result[i]["pooled"], bert.pool(bert.class_token(text_input(texts[i], processors_), {})).data());
   }
 }
 

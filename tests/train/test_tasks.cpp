@@ -160,10 +160,11 @@ Batch of_many_lengths(Batch b) {
 TEST_F(Classify, CountsFlops) {
   ClassifyTask task(store_, model_, {}, source("train")->samples());
   const Batch b = of_many_lengths(batch(source("train"), 6));
+  constexpr auto wanted = models::Wanted::class_token;
   double texts = 0;
-  for (int64_t i = 0; i < 6; ++i) texts += size_.text.forward_flops(i % b.tokens() + 1);
-  EXPECT_DOUBLE_EQ(task.step_flops(b), 3 * (6 * size_.vision.forward_flops() + texts));
-  const double whole = 3 * 6 * (size_.vision.forward_flops() + size_.text.forward_flops(b.tokens()));
+  for (int64_t i = 0; i < 6; ++i) texts += size_.text.forward_flops(i % b.tokens() + 1, wanted);
+  EXPECT_DOUBLE_EQ(task.step_flops(b), 3 * (6 * size_.vision.forward_flops(wanted) + texts));
+  const double whole = 3 * 6 * (size_.vision.forward_flops(wanted) + size_.text.forward_flops(b.tokens(), wanted));
   EXPECT_LT(task.step_flops(b), whole);
   task.set_packed(false);
   EXPECT_DOUBLE_EQ(task.step_flops(b), whole);
