@@ -101,6 +101,16 @@ __device__ inline void load_floats(const float* from, float (&to)[n]) {
   }
 }
 
+// The shared memory that a launch asks for (BlockShape), aligned to 16 bytes. Tests that run kernels on the CPU bring
+// their own.
+#ifndef DUET_DYNAMIC_SHARED
+#define DUET_DYNAMIC_SHARED(name) extern __shared__ float4 name[]
+#endif
+__device__ inline float* dynamic_shared() {
+  DUET_DYNAMIC_SHARED(launched_shared_memory);
+  return reinterpret_cast<float*>(launched_shared_memory);
+}
+
 template <class... P>
 bool aligned16(const P*... pointers) {
   return ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...);
@@ -186,14 +196,6 @@ struct DeviceKey {
 };
 inline DeviceKey device_key(CudaContext context, RandomKey key) {
   return {key, key.salted ? context_of(context).salt : nullptr};
-}
-
-// The n-th number of the stream, as the CPU draws it. Chosen, not indexed: an array with a runtime index would lie in
-// local memory.
-__device__ inline uint32_t philox_number(RandomKey key, uint64_t n) {
-  const auto block = philox(key, n / 4);
-  const uint32_t low = n % 2 == 0 ? block[0] : block[1], high = n % 2 == 0 ? block[2] : block[3];
-  return n % 4 < 2 ? low : high;
 }
 
 // Records the first thing that is wrong with an input.

@@ -9,16 +9,33 @@ namespace duet::cuda {
 // DUET_CUDA_SYNCHRONIZE=1.
 bool synchronous_launches();
 
+// A block's threads, and the bytes of shared memory that it takes beside its kernel's variables (dynamic_shared() in
+// device.cuh).
+struct BlockShape {
+  dim3 threads;
+  size_t shared_bytes;
+  BlockShape(dim3 count, size_t bytes = 0) : threads(count), shared_bytes(bytes) {}
+};
+
 // The one way to start a kernel: on the device's compute stream, checked, and timed while profiling. A grid without
 // blocks has nothing to do.
 template <class... P, class... A>
-void launch(CudaContext which, const char* name, void (*kernel)(P...), dim3 grid, dim3 block, A&&... args) {
+void launch(CudaContext which, const char* name, void (*kernel)(P...), dim3 grid, BlockShape block, A&&... args) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   Context& context = context_of(which);
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
-  config.blockDim = block;
+  config.blockDim = block.threads;
+  config.dynamicSmemBytes = block.shared_bytes;
   config.stream = context.stream;
+  if (block.shared_bytes > 0) {  // more than 48 KiB must be asked for, and as many blocks as possible shall fit
+    check_cuda(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(block.shared_bytes)),
+        name);
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                    static_cast<int>(cudaSharedmemCarveoutMaxShared)),
+               name);
+  }
   const Timed timed(context, name);
   check_cuda(cudaLaunchKernelEx(&config, kernel, std::forward<A>(args)...), name);
   if (!synchronous_launches() || recording()) return;

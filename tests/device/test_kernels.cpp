@@ -396,6 +396,40 @@ TEST(DeviceAttention, PaddingAtTheEndIsLeftOut) {
     }
 }
 
+// Tiles in which no key counts: before the first one that does, between two, behind the last; and all of a sample's.
+// Heads of a size that fills the compiled one and of one that does not.
+TEST(DeviceAttention, TilesWithoutKeysCountForNothing) {
+  constexpr int64_t batch = 5, tokens = 150;
+  std::vector<uint8_t> mask(batch * tokens);
+  const auto let = [&](int64_t sample, int64_t from, int64_t to) {
+    for (int64_t t = from; t < to; ++t) mask[static_cast<size_t>(sample * tokens + t)] = 1;
+  };
+  let(0, 130, 131), let(0, 149, 150);
+  let(1, 1, 3), let(1, 140, 142);
+  let(2, 0, 1);
+  let(4, 64, 128);
+  Random random(RandomKey{9, 10});
+  for (const int64_t head : {64, 21})
+    for (const double dropout : {0.0, 0.3}) {
+      const Tensor x = random_normal({batch, tokens, 2 * 3 * head}, random),
+                   dy = random_normal({batch, tokens, 2 * head}, random);
+      const auto run = [&](Device where, DType dtype) {
+        const AttentionOptions options{.heads = 2,
+                                       .key_mask = Tensor::from({batch, tokens}, mask).to(where),
+                                       .dropout = dropout,
+                                       .random = {3, 4}};
+        const Variable in(x.to(dtype).to(where), true);
+        const Variable y = attention(in, options);
+        const Tensor gradient = gradients({y}, {dy.to(dtype).to(where)}, {in})[0];
+        return std::pair(y.data().to(Device{}).to(DType::f64), gradient.to(Device{}).to(DType::f64));
+      };
+      const auto [y, dx] = run(Device{}, DType::f64);
+      const auto [got_y, got_dx] = run(device(), DType::f32);
+      expect_close(got_y, y, 1e-5, 1, text("y, head size ", head, ", dropout ", dropout));
+      expect_close(got_dx, dx, 2e-5, 1, text("dx, head size ", head, ", dropout ", dropout));
+    }
+}
+
 TEST(DeviceAttention, CountsTheLengthsOfMasks) {
   const std::array<int64_t, 6> wanted = {33, 1, 40, 32, 39, 2};
   std::vector<uint8_t> mask(6 * 40);

@@ -24,7 +24,10 @@ const std::vector<Sizes> rows_of_all_kinds = {{5, 8},    {3, 31},   {2, 32},   {
                                               {1, 2048}, {2, 2049}, {3, 2056}, {1, 4112}};
 
 std::vector<Edge> edges() {
-  const std::vector<Sizes> attention = {{2, 33, 32}, {1, 40, 33}, {2, 35, 64}, {2, 34, 72}, {1, 65, 128}};
+  // Tokens below, at and above the tiles of every head size, and last tiles of more than a half, a half and a quarter.
+  const std::vector<Sizes> attention = {{2, 33, 32}, {1, 40, 33}, {2, 35, 64},  {2, 34, 72}, {1, 65, 128}, {1, 1, 64},
+                                        {2, 63, 64}, {2, 64, 62}, {2, 65, 61},  {1, 80, 64}, {1, 96, 64},  {1, 197, 40},
+                                        {2, 31, 30}, {2, 32, 32}, {1, 72, 126}, {1, 48, 128}};
   const std::vector<Sizes> elements = {{8}, {515}, {4, 257, 8}};
   std::vector<Edge> result;
   for (const char* row : {"softmax", "add_layer_norm_both", "add_layer_norm_only_sum", "l2_normalize",

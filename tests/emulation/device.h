@@ -28,6 +28,8 @@ extern const int warpSize;
 #undef __shared__
 #define __shared__ static
 #define __launch_bounds__(...)
+// What a launch asks for besides (device.cuh).
+#define DUET_DYNAMIC_SHARED(name) float4* const name = reinterpret_cast<float4*>(duet::emulation::dynamic_shared_memory)
 
 namespace duet::emulation {
 

@@ -18,7 +18,11 @@ namespace duet::emulation {
 namespace {
 thread_local int device_index = 0;  // each host thread has its own
 
-constexpr size_t kMaxDynamicShared = 232448;
+// What cudaFuncSetAttribute allowed a kernel; others may have 48 KiB.
+std::map<const void*, size_t>& dynamic_shared_limits() {
+  static auto& limits = *new std::map<const void*, size_t>;
+  return limits;
+}
 constexpr int kMultiprocessors = 132;
 }  // namespace
 
@@ -51,9 +55,13 @@ cudaError_t launch(const cudaLaunchConfig_t& config, KernelCall call) {
   if (uint64_t{grid.x} * grid.y * grid.z >= kManyBlocks) {
     return report(cudaErrorNotSupported, text(shape(), ": more blocks than the emulation can number"));
   }
-  if (config.dynamicSmemBytes != 0) {
-    return report(cudaErrorNotSupported, text(shape(), ": the emulation has no dynamic shared memory"));
+  const auto limit = dynamic_shared_limits().find(call.kernel);
+  const size_t most = limit == dynamic_shared_limits().end() ? 48 << 10 : limit->second;
+  if (config.dynamicSmemBytes > most) {
+    return report(cudaErrorInvalidValue, text(shape(), ": ", config.dynamicSmemBytes,
+                                              " bytes of dynamic shared memory, and the kernel may have ", most));
   }
+  call.shared_bytes = config.dynamicSmemBytes;
   for (unsigned i = 0; i < config.numAttrs; i++) {
     const auto id = config.attrs[i].id;
     if (id != cudaLaunchAttributePriority && id != cudaLaunchAttributeIgnore) {
@@ -254,9 +262,13 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* fu
   return report(cudaSuccess);
 }
 
-cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute, int) {
+cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value) {
   const auto lock = lock_runtime();
   if (symbol_name(reinterpret_cast<uintptr_t>(function)).empty()) return report(cudaErrorInvalidDeviceFunction);
+  if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) {
+    if (value < 0 || static_cast<size_t>(value) > kMaxDynamicShared) return report(cudaErrorInvalidValue);
+    dynamic_shared_limits()[function] = static_cast<size_t>(value);
+  }
   return report(cudaSuccess);
 }
 

@@ -69,6 +69,14 @@ __global__ void shared_out_of_bounds_kernel(int* out, int index) {
   out[threadIdx.x] = values[threadIdx.x];
 }
 
+// Uses number `index` of the integers that the launch's shared memory holds.
+__global__ void dynamic_shared_kernel(int* out, int index, bool written) {
+  DUET_DYNAMIC_SHARED(memory);
+  int* const values = reinterpret_cast<int*>(memory);
+  if (written) values[index] = index;
+  out[0] = values[index];
+}
+
 // Every block changes a half word of its own and, with `peek`, first reads the next block's.
 __global__ void half_words_kernel(unsigned short* x, bool peek) {
   const unsigned short before = x[blockIdx.x], next = peek ? x[blockIdx.x + 1] : 0;
@@ -141,6 +149,15 @@ cudaError_t unwritten_shared(float* out) {
 }
 cudaError_t shared_out_of_bounds(int* out, int index) {
   return start(shared_out_of_bounds_kernel, dim3(1), dim3(32), nullptr, out, index);
+}
+cudaError_t dynamic_shared(int* out, int index, bool written, size_t bytes) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = config.blockDim = dim3(1);
+  config.dynamicSmemBytes = bytes;
+  return cudaLaunchKernelEx(&config, dynamic_shared_kernel, out, index, written);
+}
+cudaError_t allow_dynamic_shared(int bytes) {
+  return cudaFuncSetAttribute(dynamic_shared_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
 }
 cudaError_t half_words(unsigned short* x, int count, bool peek) {
   return start(half_words_kernel, dim3(static_cast<unsigned>(count)), dim3(1), nullptr, x, peek);

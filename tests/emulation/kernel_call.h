@@ -14,9 +14,13 @@ struct KernelCall {
   const void* kernel = nullptr;
   std::shared_ptr<std::byte> arguments;
   size_t argument_bytes = 0;
+  size_t shared_bytes = 0;                               // of dynamic shared memory
   void (*invoke)(const std::byte* arguments) = nullptr;  // runs the current thread
 };
 cudaError_t launch(const cudaLaunchConfig_t& config, KernelCall call);
+
+inline constexpr size_t kMaxDynamicShared = 232448;
+extern std::byte dynamic_shared_memory[kMaxDynamicShared];  // of the block that runs
 
 enum class WarpOp { sync, shuffle, shuffle_up, shuffle_down, shuffle_xor, ballot, any, all };
 // Waits for every lane in `mask`. `value` is this lane's contribution, `argument` the source lane, delta or lane mask.

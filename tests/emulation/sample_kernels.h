@@ -30,6 +30,9 @@ cudaError_t shuffle_outside_mask(int* out);
 cudaError_t different_warp_operations(int* out);
 cudaError_t unwritten_shared(float* out);
 cudaError_t shared_out_of_bounds(int* out, int index);
+// Shared memory that the launch asks for; more than 48 KiB only after allow_dynamic_shared.
+cudaError_t dynamic_shared(int* out, int index, bool written, size_t bytes);
+cudaError_t allow_dynamic_shared(int bytes);
 cudaError_t cross_block_race(int* out);
 cudaError_t half_words(unsigned short* x, int count, bool peek);
 cudaError_t write_at(float* out, long long index);

@@ -176,6 +176,7 @@ bool run_grid(const KernelCall& call, dim3 grid, dim3 block) {
   block_state.threads = threads;
   block_state.arguments = reinterpret_cast<uintptr_t>(call.arguments.get());
   block_state.argument_bytes = call.argument_bytes;
+  block_state.shared_bytes = call.shared_bytes;
   block_state.released.clear();
   block_state.static_data = static_data().begin;
   block_state.static_bytes = static_data().end - static_data().begin;

@@ -52,6 +52,7 @@ struct BlockState {
   size_t stack_bytes = 0;
   uintptr_t arguments = 0;
   size_t argument_bytes = 0;
+  size_t shared_bytes = 0;     // of dynamic shared memory
   bool fenced = false;         // a thread of this block called __threadfence
   bool acquired = false;       // a thread of this block performed a global atomic
   std::vector<bool> released;  // blocks of this launch that fenced and then performed a global atomic

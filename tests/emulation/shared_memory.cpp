@@ -6,9 +6,12 @@
 #include <string>
 
 #include "duet/core/error.h"
+#include "duet/tests/emulation/kernel_call.h"
 #include "duet/tests/emulation/scheduler.h"
 
 namespace duet::emulation {
+
+alignas(1024) std::byte dynamic_shared_memory[kMaxDynamicShared];
 
 namespace {
 
@@ -73,6 +76,12 @@ void access_shared(uintptr_t address, size_t bytes, bool write, bool atomic) {
     shared.serial = block.serial;
     shared.touched = 0;
   }
+  const uintptr_t offset = address - reinterpret_cast<uintptr_t>(dynamic_shared_memory);
+  const bool dynamic = offset < kMaxDynamicShared;
+  if (dynamic && offset + bytes > block.shared_bytes) {
+    fail_in_kernel(cudaErrorIllegalAddress, text("out of bounds: ", write ? "writes" : "reads", " byte ", offset,
+                                                 " of ", block.shared_bytes, " of dynamic shared memory"));
+  }
   for (uintptr_t at = address; at < address + bytes;) {
     const uintptr_t end = std::min(address + bytes, (at | 3) + 1);
     const auto mask = static_cast<uint8_t>(((1u << (end - at)) - 1) << (at & 3));
@@ -80,7 +89,7 @@ void access_shared(uintptr_t address, size_t bytes, bool write, bool atomic) {
     at = end;
     if (cell.serial != block.serial) {
       cell = {.serial = block.serial};
-      shared.touched += 4;
+      if (!dynamic) shared.touched += 4;
       if (shared.touched > kMaxSharedBytes) {
         fail_in_kernel(cudaErrorInvalidValue, text("more than ", kMaxSharedBytes, " bytes of shared memory"));
       }

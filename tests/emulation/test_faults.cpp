@@ -49,6 +49,20 @@ TEST_F(EmulatorFaults, SharedMemory) {
                "thread (31,0,0)] out of bounds: index 32 of an array");
 }
 
+TEST_F(EmulatorFaults, DynamicSharedMemory) {
+  const DeviceVector<int> out(1);
+  EXPECT_EQ(samples::dynamic_shared(out.get(), 15, true, 64), cudaSuccess);
+  EXPECT_EQ(out.values()[0], 15);
+  EXPECT_FAULT(samples::dynamic_shared(out.get(), 16, true, 64), cudaErrorIllegalAddress,
+               "out of bounds: writes byte 64 of 64 of dynamic shared memory");
+  EXPECT_FAULT(samples::dynamic_shared(out.get(), 3, false, 64), cudaErrorIllegalAddress, "uninitialised: reads");
+  EXPECT_EQ(samples::dynamic_shared(out.get(), 12288, true, 49156), cudaErrorInvalidValue);
+  EXPECT_EQ(samples::allow_dynamic_shared(232452), cudaErrorInvalidValue);
+  EXPECT_EQ(samples::allow_dynamic_shared(49156), cudaSuccess);
+  EXPECT_EQ(samples::dynamic_shared(out.get(), 12288, true, 49156), cudaSuccess);
+  EXPECT_EQ(out.values()[0], 12288);
+}
+
 TEST_F(EmulatorFaults, OutOfBounds) {
   const DeviceVector<float> out(10), in(std::vector<float>(10, 1.0f));
   EXPECT_FAULT(samples::write_at(out.get(), 10), cudaErrorIllegalAddress,
