@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(Tile<head>::threads, Tile<head>::blocks(head =
 #pragma unroll
         for (int i = 0; i < rows; ++i)
 #pragma unroll
-          for (int j = 0; j < 4; ++j) ds[i][j] = fmaxf(p[i][j], 0.0f) * kept_scale;
+          for (int j = 0; j < 4; ++j) ds[i][j] = p[i][j] < 0 ? 0.0f : p[i][j] * kept_scale;  // NaN stays
         add_weighted<head>(at, ds, weights, other_b, count, db);
         if (!any) continue;
       }

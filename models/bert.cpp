@@ -66,8 +66,8 @@ Bert::Bert(const ParamScope& scope, const BertConfig& config, bool with_pooler)
 }
 
 Packing Bert::packing_of(const TextInput& text, const Run& run) const {
-  const bool may_pack = run.packed && text.ids.device().kind == DeviceKind::cpu && text.mask.defined() &&
-                        text.mask.shape() == text.ids.shape();
+  const bool may_pack = run.packed && text.ids.device().kind == DeviceKind::cpu && text.ids.rank() == 2 &&
+                        text.mask.defined() && text.mask.shape() == text.ids.shape();
   // oneDNN prepares products in bfloat16 for one number of rows, which takes about as long as a small product.
   return may_pack ? Packing::of(text.mask, run.bfloat16 ? 32 : 1) : Packing();
 }
@@ -100,6 +100,7 @@ Variable Bert::class_token(const TextInput& text, const Run& run) const {
 
 Variable Bert::pool(const Variable& class_token) const {
   check(!pooler_.empty(), "bert", "this model was built without a pooler");
+  check(class_token.rank() == 2, "bert", "the pooler takes class tokens (B, D), got ", class_token);
   return ops::tanh(pooler_[0](class_token));
 }
 

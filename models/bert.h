@@ -30,7 +30,7 @@ class Bert {
   // end of texts is not computed and its states are zero, unless hidden_states are wanted; elsewhere they are what BERT
   // makes of them.
   Variable operator()(const TextInput& text, const Run& run, std::vector<Variable>* hidden_states = nullptr) const;
-  // The same's first token, [CLS]: (B, D); what no first token depends on is not computed.
+  // The first token of that, [CLS]: (B, D); what it does not depend on is not computed.
   Variable class_token(const TextInput& text, const Run& run) const;
   // tanh(W x + b) of first tokens: (B, D) -> (B, D). Throws Error for a model built without pooler.
   Variable pool(const Variable& class_token) const;

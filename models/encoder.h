@@ -45,8 +45,8 @@ struct Padding {
 class EncoderLayer {
  public:
   EncoderLayer(const ParamScope& scope, const EncoderConfig& config, NormPlacement placement, bool qkv_bias);
-  // x (B, T, D) -> (B, T, D), or packed (N, D) -> (N, D). Where only the class token is wanted -> (B, D): other tokens
-  // end where it attends to them.
+  // x (B, T, D) -> (B, T, D), or packed (N, D) -> (N, D). Where only the class token is wanted -> (B, D): of other
+  // tokens only what it attends to is computed.
   Variable operator()(const Variable& x, const Padding& padding, const Run& run,
                       Wanted wanted = Wanted::all_tokens) const;
 

@@ -87,6 +87,7 @@ Variable Vit::class_token(const Variable& images, const Run& run) const {
 
 Variable Vit::pool(const Variable& class_token) const {
   check(!pooler_.empty(), "vit", "this model was built without a pooler");
+  check(class_token.rank() == 2, "vit", "the pooler takes class tokens (B, D), got ", class_token);
   return ops::tanh(pooler_[0](class_token));
 }
 

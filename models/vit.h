@@ -24,7 +24,7 @@ class Vit {
   // images (B, C, H, W), H = W = image_size -> last hidden state (B, N + 1, D), after the final layer norm.
   // hidden_states are those before it, L + 1 tensors.
   Variable operator()(const Variable& images, const Run& run, std::vector<Variable>* hidden_states = nullptr) const;
-  // The same's class token (B, D); what no class token depends on is not computed.
+  // The class token of that, (B, D); what it does not depend on is not computed.
   Variable class_token(const Variable& images, const Run& run) const;
   // tanh(W x + b) of class tokens: (B, D) -> (B, D). Throws Error for a model built without pooler.
   Variable pool(const Variable& class_token) const;

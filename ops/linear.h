@@ -13,10 +13,10 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias,
                 Activation activation = Activation::none);
 
 // y = activation(x W1^T + bias1) W2^T + bias2, as two linear ops compute it. On the CPU the hidden layer is not kept
-// for the backward pass, which has it anew from the value before the activation, and large products do not even make it
-// in the forward pass but in parts: (..., H) less memory and no measurable time. On a GPU, where that pass over memory
-// would cost 2 % of a step by count, it is two linear ops. x (..., I), weight1 (H, I), bias1 (H) or undefined, weight2
-// (O, H), bias2 (O) or undefined -> (..., O); dtypes as for linear. Throws Error when sizes differ.
+// for the backward pass, which has it anew from the value before the activation, and where products are packed they
+// make it in parts in the forward pass too: (..., H) less memory and no measurable time. On a GPU, where that pass over
+// memory would cost 2 % of a step by count, it is two linear ops. x (..., I), weight1 (H, I), bias1 (H) or undefined,
+// weight2 (O, H), bias2 (O) or undefined -> (..., O); dtypes as for linear. Throws Error when sizes differ.
 Variable feed_forward(const Variable& x, const Variable& weight1, const Variable& bias1, Activation activation,
                       const Variable& weight2, const Variable& bias2);
 

@@ -120,7 +120,8 @@ const PackedGemm<float, float>* packed_gemm_for(int64_t m, int64_t n, int64_t k,
   const PackedGemm<float, float>* const kernels = float_kernels(m, n, k);
 #ifdef DUET_X86_KERNELS
   // oneDNN reads an operand as it lies unless it has to be transposed, and is slow where its rows fall into the same
-  // places of the cache. On Intel's processors that pays for small products, of which copies are a larger part.
+  // places of the cache. On Intel's processors it is the faster one for small products, where copying is more of the
+  // work.
   constexpr int64_t aliasing = 4096 / sizeof(float), small = 100'000'000, small_turned = 200'000'000;
   if (b.transposed || b.stride % aliasing == 0 || a.stride % aliasing == 0) return kernels;
   if (kernels == &avx512_packed_gemm) return nullptr;
@@ -146,16 +147,19 @@ const PackedGemm<bf16, Out>* widened_gemm_for([[maybe_unused]] int64_t m, [[mayb
   return nullptr;
 }
 
-// Threads have rectangles of c of a shape that has them pack the least.
+// Threads have rectangles of c of a shape that has them copy the least. A function of the left operand takes longer
+// than its copy.
 template <class T, class Out>
 void packed_gemm(const PackedGemm<T, Out>& packed, int64_t m, int64_t n, int64_t k, Matrix<const T> a,
                  Matrix<const T> b, const float* bias, bool adds, Matrix<Out> c, SpanFunction<T> f) {
   constexpr int64_t least_work = 1 << 21;  // for a thread
   const int64_t vector = packed.columns, groups = (n + vector - 1) / vector;
   const int64_t parts = std::clamp<int64_t>(m * n * k / least_work, 1, threads());
+  const int64_t row_cost = f == nullptr ? 1 : 3;
+  const auto cost = [&](int64_t d) { return row_cost * m / d + n / (parts / d); };
   int64_t down = 1;
   for (int64_t d = 2; d <= parts; ++d)
-    if (parts % d == 0 && m / d + n / (parts / d) < m / down + n / (parts / down)) down = d;
+    if (parts % d == 0 && cost(d) < cost(down)) down = d;
   const int64_t across = parts / down;
   const auto first_row = [&](int64_t i) { return m * i / down; };
   const auto first_column = [&](int64_t i) { return std::min(n, groups * i / across * vector); };

@@ -1,5 +1,5 @@
 // Included by ops/packed_gemm_kernels.h: what copies a product's operands into panels, some lines at a time, and says
-// which lines the next steps will read.
+// which lines the next steps will read and write.
 #pragma once
 
 #include "duet/ops/gemm.h"
@@ -96,6 +96,7 @@ class RightPanels {
     const bool lines_side_by_side = (piece_.x.transposed ? right_step : tile_columns) > element_line;
     return stream(from, from + (lines_side_by_side ? element_line : Stream::length * piece_.x.stride), piece_.x.stride);
   }
+  // What it writes, or half of it.
   Stream target(int64_t steps) const {
     const float* const to = to_ + (term_ + steps * right_step) * tile_columns;
     return stream(to, to + line, 2 * line);

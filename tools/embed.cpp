@@ -136,6 +136,7 @@ class TensorFile : public Sink {
 // One encoder of a model directory with what turns its output into vectors.
 class Embedder {
  public:
+  // A copy, since get() replaces a dtype that the device lacks.
   Embedder(EmbedCommand c, bool image)
       : there_(c.device.get()),
         processors_(train::Processors::load(c.model)),

@@ -87,12 +87,16 @@ TextInput texts_of(const std::vector<int64_t>& lengths, int64_t tokens) {
   return text;
 }
 
+// How many tokens of each text are computed.
+std::vector<int64_t> computed_lengths(const TextInput& text, bool packed) {
+  const int64_t count = text.ids.dim(0), tokens = text.ids.dim(1);
+  const Packing packing = packed && text.mask.defined() ? Packing::of(text.mask) : Packing();
+  std::vector<int64_t> lengths;
+  for (int64_t b = 0; b < count; ++b) lengths.push_back(packing.defined() ? packing.length(b) : tokens);
+  return lengths;
+}
+
 TEST(ClassToken, OfTextsIsThatOfAllTokens) {
-  BertConfig config = small_bert();
-  config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0;
-  config.initializer_range = 0.3;
-  ParamStore store(1, DType::f64);
-  const Bert bert({store, ""}, config, false);
   TextInput holes = texts_of({7, 5}, 7), whole = texts_of({7, 7}, 7);
   holes.mask.data<uint8_t>()[2] = 0;
   whole.mask = {};
@@ -103,19 +107,25 @@ TEST(ClassToken, OfTextsIsThatOfAllTokens) {
                                           texts_of({1, 1}, 1),
                                           holes,
                                           whole};
-  for (size_t i = 0; i < batches.size(); ++i)
-    for (const bool packed : {false, true}) {
-      models::Run run{true, RandomKey{11, 3}};
-      run.packed = packed;
-      const Outcome all = outcome_of(store, [&] { return first_token(bert(batches[i], run)); });
-      const Outcome token = outcome_of(store, [&] { return bert.class_token(batches[i], run); });
-      expect_same(token, all, text("texts ", i, packed ? " packed" : ""));
-      if (packed) {
-        EXPECT_LE(token.flops, all.flops);
-      } else {
-        EXPECT_EQ(all.flops - token.flops, batches[i].ids.dim(0) * left_out(config, batches[i].ids.dim(1)));
+  for (const int64_t layers : {0, 1, 2}) {
+    BertConfig config = small_bert();
+    config.num_hidden_layers = layers;
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0;
+    config.initializer_range = 0.3;
+    ParamStore store(1, DType::f64);
+    const Bert bert({store, ""}, config, false);
+    for (size_t i = 0; i < batches.size(); ++i)
+      for (const bool packed : {false, true}) {
+        models::Run run{true, RandomKey{11, 3}};
+        run.packed = packed;
+        const Outcome all = outcome_of(store, [&] { return first_token(bert(batches[i], run)); });
+        const Outcome token = outcome_of(store, [&] { return bert.class_token(batches[i], run); });
+        expect_same(token, all, text(layers, " layers, texts ", i, packed ? " packed" : ""));
+        int64_t saved = 0;
+        for (const int64_t length : computed_lengths(batches[i], packed)) saved += left_out(config, length);
+        EXPECT_EQ(all.flops - token.flops, layers == 0 ? 0 : saved) << i << packed;
       }
-    }
+  }
 }
 
 }  // namespace

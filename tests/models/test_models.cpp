@@ -225,6 +225,8 @@ TEST(Models, RefuseInputsThatDoNotFit) {
   const TextInput flat{Tensor::zeros({9}, DType::i32), {}, {}};
   EXPECT_CONTAINS(message_of([&] { (*model.text())(flat, {}); }), "(B, T)");
   EXPECT_CONTAINS(message_of([&] { model.vision()->pool(random_images(1, 8)); }), "without a pooler");
+  const Vit with_pooler({store, "pooled"}, *config.vision, true);
+  EXPECT_CONTAINS(message_of([&] { with_pooler.pool(Variable(Tensor::zeros({2, 5, 12}, DType::f32))); }), "(2, 5, 12)");
   ClassifierConfig nothing{{}, {}, {"a"}, 0};
   EXPECT_CONTAINS(message_of([&] { Classifier({store, "x"}, nothing); }), "vision part, a text part");
   ClassifierConfig unlabelled = config;

@@ -86,6 +86,25 @@ TEST_F(FusedTest, FeedForward) {
                 {normal({7, 19}), normal({33, 19}), normal({33}), normal({5, 33}), normal({5})});
 }
 
+// Sizes at which float32 products make the hidden layer in parts.
+TEST_F(FusedTest, LargeFeedForward) {
+  for (const Activation activation : {Activation::none, Activation::gelu, Activation::gelu_tanh})
+    expect_same([=](const auto& x) { return std::vector{feed_forward(x[0], x[1], x[2], activation, x[3], x[4])}; },
+                [=](const auto& x) { return std::vector{linear(linear(x[0], x[1], x[2], activation), x[3], x[4])}; },
+                {normal({300, 270}), normal({320, 270}), normal({320}), normal({144, 320}), normal({144})});
+}
+
+// The same in bfloat16, of which every layer's result is rounded once either way.
+TEST_F(FusedTest, LargeFeedForwardInBfloat16) {
+  const std::vector<Tensor> values{normal({300, 270}), normal({320, 270}), normal({320}), normal({144, 320}),
+                                   normal({144})};
+  const Variable x(values[0].to(DType::bf16)), w1(values[1].to(DType::f32)), b1(values[2].to(DType::f32)),
+      w2(values[3].to(DType::f32)), b2(values[4].to(DType::f32));
+  const Tensor got = feed_forward(x, w1, b1, Activation::gelu, w2, b2).data();
+  const Tensor want = linear(linear(x, w1, b1, Activation::gelu), w2, b2).data();
+  for (int64_t i = 0; i < want.numel(); ++i) ASSERT_EQ(got.at(i), want.at(i)) << i;
+}
+
 // Whatever subset trains, those parameters get the gradients of two linear ops and the others none.
 TEST_F(FusedTest, FeedForwardWithFrozenParts) {
   const std::vector<Tensor> values{normal({7, 19}), normal({33, 19}), normal({33}), normal({5, 33}), normal({5})};

@@ -176,11 +176,12 @@ TEST_P(PackedGemm, OfAFunctionOfTheLeftOperand) {
       Random random(RandomKey{5, 7});
       const Tensor a = numbers<T>(s.m, s.k, random), b = numbers<T>(s.n, s.k, random), f_of_a = a.clone();
       reversed(a.data<T>(), f_of_a.data<T>(), a.numel());
+      const Tensor bias = numbers<float>(1, s.n, random);
       const auto product = [&](SpanFunction<T> f, const Tensor& left) {
         const Tensor c = Tensor::empty({s.m, s.n}, dtype_of<Out>());
         const Tensor scratch = Tensor::empty({packed.scratch(s.m, s.n, s.k)}, DType::f32);
         OneThread alone;
-        packed.run(s.m, s.n, s.k, f, {left.data<T>(), s.k}, {b.data<T>(), s.k, true}, nullptr, false,
+        packed.run(s.m, s.n, s.k, f, {left.data<T>(), s.k}, {b.data<T>(), s.k, true}, bias.data<float>(), false,
                    {c.data<Out>(), s.n}, scratch.data<float>(), alone);
         return c;
       };

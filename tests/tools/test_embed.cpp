@@ -134,6 +134,20 @@ TEST_F(Embed, DatasetLeavesOutPadding) {
   }
 }
 
+// Without hidden states what the pooled vector does not need is not computed.
+TEST_F(Embed, PooledVectorsAreThoseBesideHiddenStates) {
+  const models::Bert bert({store_, "text_model"}, text_config(), true);
+  const std::string command = save(text_config().to_json()) + "--data " + directory_.path();
+  const auto with = lines(command + " --hidden"), without = lines(command);
+  ASSERT_EQ(with.size(), without.size());
+  for (size_t i = 0; i < with.size(); ++i) {
+    EXPECT_FALSE(without[i].contains("last_hidden_state"));
+    ASSERT_EQ(with[i]["pooled"].size(), without[i]["pooled"].size());
+    for (size_t d = 0; d < with[i]["pooled"].size(); ++d)
+      EXPECT_NEAR(with[i]["pooled"][d].get<double>(), without[i]["pooled"][d].get<double>(), 1e-6);
+  }
+}
+
 TEST_F(Embed, WritesAFileOfTensors) {
   const models::Bert bert({store_, "text_model"}, text_config(), true);
   const std::string command = save(text_config().to_json()) + "--data " + directory_.path();
