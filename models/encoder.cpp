@@ -115,14 +115,17 @@ Variable EncoderLayer::operator()(const Variable& x, const Padding& padding, con
   const bool all = wanted == Wanted::all_tokens;
   const bool pre = placement_ == NormPlacement::pre;
   const Variable attended = attend(pre ? attention_norm_(x) : x, padding, run, wanted);
-  // Taken after x's other use, so that the gradient comes from here first: the other adds to it.
-  const Variable kept = all ? x : class_token_of(x, padding);
   const Tensor rows = all ? padding.packing.rows : Tensor();
+  const auto add_and_normalise = [&](const LayerNorm& norm) {
+    // The gradient of an op's first input is followed first. That of the class token is to be there when x's other use
+    // has its own, which adds to it.
+    return all ? norm.add(attended, x) : norm.add(class_token_of(x, padding), attended);
+  };
   if (pre) {
-    const auto [sum, normalised] = output_norm_.add(attended, kept);
+    const auto [sum, normalised] = add_and_normalise(output_norm_);
     return ops::add(sum, feed_forward(normalised, run, rows));
   }
-  const Variable between = attention_norm_.add(attended, kept).normalised;
+  const Variable between = add_and_normalise(attention_norm_).normalised;
   return output_norm_.add(feed_forward(between, run, rows), between).normalised;
 }
 

@@ -115,7 +115,7 @@ FAULTS = [
     Fault("attention-backward-dots", "attention_backward.cu", "missing term",
           "(dp - dot[to_keys ? j : i])", "dp", ATTENTION),
     Fault("attention-backward-dropout", "attention_backward.cu", "wrong mask handling",
-          "fmaxf(p[i][j], 0.0f) * kept_scale", "fabsf(p[i][j]) * kept_scale",
+          "p[i][j] < 0 ? 0.0f : p[i][j] * kept_scale;", "fabsf(p[i][j]) * kept_scale;",
           rows("attention_dropout", "attention_mask_dropout")),
     Fault("attention-backward-even", "attention_backward.cu", "wrong mask handling",
           "(evenly ? even : exponential)", "(evenly ? 0.0f : exponential)", rows("attention_masked_sample")),
