@@ -191,7 +191,7 @@ int64_t system_allocations(const Device& device) {
 struct Measurements {
   std::vector<double> whole, data, forward, backward, clip, optimizer;  // seconds
   std::vector<double> data_costs;                                       // of blocks of steps: share on top
-  double flops = 0;                                                     // of all steps
+  double flops = 0, flops_of_all_tokens = 0;                            // of all steps
   int64_t allocations = 0;
 
   void note_phases(const StepTimes& t) {
@@ -234,6 +234,7 @@ void measure_with_data(const StepBenchmark& b, const std::shared_ptr<const train
         measured.note(run.in_phases(read.back(), i), waited);
         measured.allocations += system_allocations(b.device) - before;
         measured.flops += task.step_flops(read.back());
+        measured.flops_of_all_tokens += task.step_flops_of_all_tokens(read.back());
         with += measured.whole.back();
       }
     }
@@ -309,6 +310,7 @@ Json measure_step(const StepBenchmark& b) {
     }
     measured.allocations = system_allocations(b.device) - before;
     measured.flops = task.step_flops(host) * static_cast<double>(b.steps);
+    measured.flops_of_all_tokens = task.step_flops_of_all_tokens(host) * static_cast<double>(b.steps);
   }
   for (int64_t i = -1; gpu && i < b.steps; ++i) {
     const StepTimes t = run.in_phases(batch, i);
@@ -337,6 +339,7 @@ Json measure_step(const StepBenchmark& b) {
               {"optimizer_seconds", median(measured.optimizer)},
               {"samples_per_second", static_cast<double>(b.batch) / seconds},
               {"gflop_per_step", gflop},
+              {"gflop_of_all_tokens", measured.flops_of_all_tokens / static_cast<double>(b.steps) * 1e-9},
               {"gflops", gflop / seconds},
               {"peak_gflops", peak},
               {"fraction_of_peak", gflop / seconds / peak},
@@ -381,7 +384,8 @@ std::string step_table(const Json& r) {
   phase("optimizer", "optimizer_seconds");
   phase("step", "step_seconds");
   out << "samples/s     " << std::setw(10) << number("samples_per_second") << "\nGFLOP         " << std::setw(10)
-      << number("gflop_per_step") << "\nGFLOP/s       " << std::setw(10) << number("gflops") << "  of "
+      << number("gflop_per_step") << "  (" << number("gflop_of_all_tokens")
+      << " if the last layers computed every token)\nGFLOP/s       " << std::setw(10) << number("gflops") << "  of "
       << number("peak_gflops") << ", " << 100 * number("fraction_of_peak") << " %\npeak memory   " << std::setw(10)
       << number("peak_rss_bytes") / (1 << 20) << " MiB\nallocations   " << std::setw(10)
       << number("allocations_per_step") << " per step\n";

@@ -31,9 +31,9 @@ const Config* pointer(const std::optional<Config>& config) {
 }  // namespace
 
 double Task::encoder_flops(const Batch& batch, const models::VitConfig* vision, const models::BertConfig* text,
-                           models::Wanted of_text) const {
+                           models::Wanted of_images, models::Wanted of_text) const {
   const auto size = static_cast<double>(batch.size());
-  double flops = vision ? vision->forward_flops(models::Wanted::class_token) * size : 0;
+  double flops = vision ? vision->forward_flops(of_images) * size : 0;
   if (text == nullptr) return flops;
   const bool packs = packed_ && store_.device().kind == DeviceKind::cpu;
   const models::Packing packing = packs ? models::Packing::of(batch.text.mask) : models::Packing();
@@ -111,8 +111,14 @@ Evaluation ClassifyTask::evaluate(Loader& loader) {
 double ClassifyTask::step_flops(const Batch& batch) const {
   const models::ClassifierConfig& c = model_.config();
   const bool pools = c.text_pooling == models::ClassifierConfig::TextPooling::pooler;
-  return step_over_forward * encoder_flops(batch, pointer(c.vision), pointer(c.text),
+  return step_over_forward * encoder_flops(batch, pointer(c.vision), pointer(c.text), models::Wanted::class_token,
                                            pools ? models::Wanted::class_token : models::Wanted::all_tokens);
+}
+
+double ClassifyTask::step_flops_of_all_tokens(const Batch& batch) const {
+  const models::ClassifierConfig& c = model_.config();
+  return step_over_forward * encoder_flops(batch, pointer(c.vision), pointer(c.text), models::Wanted::all_tokens,
+                                           models::Wanted::all_tokens);
 }
 
 Variable ContrastiveTask::loss(const Batch& given, const models::Run& run) {
@@ -146,8 +152,9 @@ double ContrastiveTask::step_flops(const Batch& batch) const {
   const models::DualEncoderConfig& c = model_.config();
   const auto b = static_cast<double>(batch.size()), p = static_cast<double>(c.projection_dim);
   const double projections = matmul_flops(b, static_cast<double>(c.vision.hidden_size + c.text.hidden_size), p);
-  return step_over_forward * (encoder_flops(batch, &c.vision, &c.text, models::Wanted::class_token) + projections +
-                              2 * matmul_flops(b, p, b));
+  return step_over_forward *
+         (encoder_flops(batch, &c.vision, &c.text, models::Wanted::class_token, models::Wanted::class_token) +
+          projections + 2 * matmul_flops(b, p, b));
 }
 
 Variable MlmTask::logits(const Batch& batch, const models::Run& run) {
@@ -188,7 +195,8 @@ double MlmTask::step_flops(const Batch& batch) const {
   const models::BertConfig& c = bert_.config();
   const auto m = static_cast<double>(batch.labels.numel()), d = static_cast<double>(c.hidden_size);
   const double head = matmul_flops(m, d, d) + matmul_flops(m, d, static_cast<double>(c.vocab_size));
-  return step_over_forward * (encoder_flops(batch, nullptr, &c, models::Wanted::all_tokens) + head);
+  return step_over_forward *
+         (encoder_flops(batch, nullptr, &c, models::Wanted::class_token, models::Wanted::all_tokens) + head);
 }
 
 }  // namespace duet::train

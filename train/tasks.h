@@ -44,9 +44,9 @@ class Task {
   }
 
  protected:
-  // Of the encoders' forward pass; either may be absent. Of images only the class token is ever wanted.
+  // Of the encoders' forward pass; either may be absent.
   double encoder_flops(const Batch& batch, const models::VitConfig* vision, const models::BertConfig* text,
-                       models::Wanted of_text) const;
+                       models::Wanted of_images, models::Wanted of_text) const;
 
  private:
   models::ParamStore& store_;
@@ -62,6 +62,8 @@ class ClassifyTask : public Task {
   double weight(const Batch& batch) const override;
   Evaluation evaluate(Loader& loader) override;
   double step_flops(const Batch& batch) const override;
+  // Those of a step whose last layers would compute every token, as PyTorch's do.
+  double step_flops_of_all_tokens(const Batch& batch) const;
 
   // Class probabilities (N, C) f32 of every sample in the loader's order, the mean loss, and the samples' positions.
   struct Predictions {

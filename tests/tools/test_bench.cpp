@@ -40,10 +40,11 @@ TEST(BenchStep, ReportsExactlyTheContractsKeys) {
   const Json r = measure_step({.size = "mini", .batch = 2, .seq = 8, .steps = 3, .warmup_steps = 2});
   std::vector<std::string> keys;
   for (const auto& [key, value] : r.items()) keys.push_back(key);
-  EXPECT_EQ(keys, (std::vector<std::string>{"size", "dtype", "batch", "seq", "threads", "step_seconds", "data_seconds",
-                                            "forward_seconds", "backward_seconds", "clip_seconds", "optimizer_seconds",
-                                            "samples_per_second", "gflop_per_step", "gflops", "peak_gflops",
-                                            "fraction_of_peak", "peak_rss_bytes", "allocations_per_step"}));
+  EXPECT_EQ(keys,
+            (std::vector<std::string>{"size", "dtype", "batch", "seq", "threads", "step_seconds", "data_seconds",
+                                      "forward_seconds", "backward_seconds", "clip_seconds", "optimizer_seconds",
+                                      "samples_per_second", "gflop_per_step", "gflop_of_all_tokens", "gflops",
+                                      "peak_gflops", "fraction_of_peak", "peak_rss_bytes", "allocations_per_step"}));
   EXPECT_EQ(r["size"], "mini");
   EXPECT_EQ(r["batch"], 2);
   EXPECT_EQ(r["seq"], 8);
@@ -73,6 +74,8 @@ TEST(BenchStep, CountsMatmulFlops) {
       3 * layer(65, 96) + 2 * 64 * 192 * 96 + 2 * layer(8, 128) - left_out(65, 96) - left_out(8, 128);
   const Json r = measure_step({.size = "mini", .batch = 2, .seq = 8, .steps = 1, .warmup_steps = 0});
   EXPECT_NEAR(r["gflop_per_step"].get<double>() / (2 * 3 * forward * 1e-9), 1, 0.005);
+  const double all = forward + left_out(65, 96) + left_out(8, 128);
+  EXPECT_NEAR(r["gflop_of_all_tokens"].get<double>() / (2 * 3 * all * 1e-9), 1, 1e-9);
 }
 
 // A quarter of the tokens is padding, and only the rest is counted.
