@@ -180,6 +180,7 @@ class LeftPanels {
         piece_.x.transposed ? parts_of(per_step_ * tile_rows, element_line) : step_terms_ / element_line;
     for (int64_t i = 0; i < lines; i += 2)
       streams.add(stream(from + i * element_line, from + (i + 1) * element_line, piece_.x.stride));
+    // Where it writes too, unless that is in the next panels, which may stand elsewhere.
     if (term_ + later * step_terms_ >= piece_.terms) return;
     float* const to = to_ + term * tile_rows;
     if (piece_.x.transposed) {
