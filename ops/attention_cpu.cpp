@@ -7,6 +7,7 @@
 #include "duet/core/dispatch.h"
 #include "duet/core/parallel.h"
 #include "duet/ops/attention.h"
+#include "duet/ops/attention_rows.h"
 #include "duet/ops/dropout.h"
 #include "duet/ops/tile_product.h"
 #include "duet/ops/vector_math.h"
@@ -61,21 +62,25 @@ struct Head {
     for (int64_t j = 0; j < count; ++j)
       if (mask[key0 + j] == 0) scores[j] = std::numeric_limits<Wide<T>>::lowest();
   }
-  // Drops from a row of probabilities.
-  void drop(const Wide<T>* from, Wide<T>* to, int64_t query, int64_t key0, int64_t count) const {
-    dropout_span<Wide<T>>(from, to, count, dropout, random, first + query * padded + key0);
+  // What some queries' rows of probabilities lose; `numbers` is memory for that.
+  Dropped<Wide<T>> dropped(int64_t query, int64_t queries, int64_t key0, int64_t count, uint32_t* numbers) const {
+    if (dropout == 0) return {};
+    return dropped_rows<Wide<T>>(queries, count, dropout, random, first + query * padded + key0, padded, numbers);
   }
 };
+
+// Rows of a tile whose random numbers, scores and probabilities are in the first-level cache together.
+constexpr int64_t rows_at_once = 24;
 
 // Calls f(index, memory) in parallel for all (sample, head) pairs. This thread makes all threads' memory: whether they
 // then run side by side or in turn, a step takes the same.
 template <class Memory, class F>
-void for_heads(const AttentionShape& s, F&& f) {
+void for_heads(const AttentionShape& s, bool drops, F&& f) {
   const int64_t heads = s.batch * s.heads, places = s.row(s.batch) * s.heads;
   if (places == 0) return;
   const auto parts = static_cast<int>(std::clamp<int64_t>(places / s.tokens, 1, threads()));
   std::deque<Memory> memory;
-  for (int part = 0; part < parts; ++part) memory.emplace_back(s.tokens, s.head_size);
+  for (int part = 0; part < parts; ++part) memory.emplace_back(s.tokens, s.head_size, drops);
   WorkShares shares(parts);
   shares.deal(heads);
   parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
@@ -146,19 +151,17 @@ void dot_products(const T* rows, int64_t stride, int64_t queries, int64_t size, 
 // foresee. Many at once would keep the loads of what is computed meanwhile waiting. Always inline: g++ 12 takes a
 // function that only fetches for one without effect, and drops its calls.
 template <class T>
-[[gnu::always_inline]] inline void fetch_ahead(const T* row, int64_t size) {
+[[gnu::always_inline]] inline void fetch_ahead(T* row, int64_t size) {
   constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
-  for (int64_t c = 0; c < size; c += line) __builtin_prefetch(row + c, 0, 2);
+  for (int64_t c = 0; c < size; c += line) __builtin_prefetch(row + c, !std::is_const_v<T>, 2);
 }
 
-// d scores of a row: p (dp - sum(p dp)), where sum(p dp) is y dy, times the scores' scale. In d it finds the gradients
-// of what dropout has left of p; `kept`, unless null, is what dropout has multiplied with.
-template <class W>
-void softmax_backward(const W* p, const W* kept, W sum, W scale, W* d, int64_t count) {
-  if (kept == nullptr)
-    for (int64_t j = 0; j < count; ++j) d[j] = p[j] * (d[j] - sum) * scale;
-  else
-    for (int64_t j = 0; j < count; ++j) d[j] = p[j] * ((kept[j] == 0 ? W(0) : d[j] * kept[j]) - sum) * scale;
+template <class T>
+Wide<T> dot(const T* a, const T* b, int64_t n) {
+  Wide<T> sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) sum += convert<Wide<T>>(a[i]) * convert<Wide<T>>(b[i]);
+  return sum;
 }
 
 // The sizes of tiles: queries in whole groups of the product's twelve rows, keys in as few equal blocks as it takes.
@@ -179,8 +182,9 @@ struct ForwardMemory {
   Scratch<Wide<T>> scores, sums, tops, totals;
   Scratch<T> left;
   Arranged<T> keys, values;
+  Scratch<uint32_t> numbers;
 
-  ForwardMemory(int64_t tokens, int64_t size)
+  ForwardMemory(int64_t tokens, int64_t size, bool drops)
       : tiling(tokens),
         scores(tiling.queries * tile_stride),
         sums(tiling.queries * size),
@@ -188,7 +192,8 @@ struct ForwardMemory {
         totals(tiling.queries),
         left(tiling.queries * tile_stride),
         keys(tokens, tiling.keys, size, true),
-        values(tokens, tiling.keys, size, false) {}
+        values(tokens, tiling.keys, size, false),
+        numbers(drops ? dropped_rows_memory(rows_at_once, tiling.keys) : 0) {}
 };
 
 // Whether a head's gradients are summed up where they belong. Their rows lie far apart: of long sequences, whose sums
@@ -201,27 +206,26 @@ constexpr bool sums_in_place(int64_t tokens) {
 template <class T>
 struct BackwardMemory {
   Tiling tiling;
-  Scratch<Wide<T>> probabilities, dscores, dropped;
+  Scratch<Wide<T>> probabilities, dscores;
   Scratch<Wide<T>> sums;  // over tiles, of a head's three gradients, unless in place
-  Scratch<Wide<T>> ones;  // a row, from which dropout makes what it multiplies with
+  Scratch<Wide<T>> dots;
   Scratch<T> left;
   Arranged<T> keys_transposed, values_transposed, keys, queries, gradients;
+  Scratch<uint32_t> numbers;
 
-  BackwardMemory(int64_t tokens, int64_t size)
+  BackwardMemory(int64_t tokens, int64_t size, bool drops)
       : tiling(tokens),
         probabilities(tiling.queries * tile_stride),
         dscores(tiling.queries * tile_stride),
-        dropped(tiling.queries * tile_stride),
         sums(sums_in_place<T>(tokens) ? 0 : 3 * tokens * size),
-        ones(tiling.keys),
+        dots(tiling.queries),
         left(tiling.queries * tile_stride),
         keys_transposed(tokens, tiling.keys, size, true),
         values_transposed(tokens, tiling.keys, size, true),
         keys(tokens, tiling.keys, size, false),
         queries(tokens, tiling.queries, size, false),
-        gradients(tokens, tiling.queries, size, false) {
-    std::fill_n(ones.data(), tiling.keys, Wide<T>(1));
-  }
+        gradients(tokens, tiling.queries, size, false),
+        numbers(drops ? dropped_rows_memory(rows_at_once, tiling.keys) : 0) {}
 };
 
 }  // namespace
@@ -236,9 +240,9 @@ void attention_forward(CpuContext, AttentionShape s, const T* qkv, const uint8_t
                        RandomKey random, Wide<T>* log_sums, T* y) {
   using W = Wide<T>;
   const int64_t d = s.head_size, width = s.heads * d, stride = 3 * width;
-  const VectorMath<W>& math = vector_math<W>();
-  for_heads<ForwardMemory<T>>(s, [&](int64_t bh, ForwardMemory<T>& memory) {
-    auto& [tiling, scores, sums, tops, totals, left, keys, values] = memory;
+  const AttentionRows<W>& math = attention_rows<W>();
+  for_heads<ForwardMemory<T>>(s, dropout > 0, [&](int64_t bh, ForwardMemory<T>& memory) {
+    auto& [tiling, scores, sums, tops, totals, left, keys, values, numbers] = memory;
     const Head<T> head(s, bh, key_mask, dropout, random);
     const int64_t n = head.tokens;
     const T* q = qkv + head.row * stride + bh % s.heads * d;
@@ -253,24 +257,31 @@ void attention_forward(CpuContext, AttentionShape s, const T* qkv, const uint8_t
     for (int64_t i0 = 0; i0 < n; i0 += tiling.queries) {
       const int64_t rows = std::min(tiling.queries, n - i0);
       W *top = tops.data(), *total = totals.data(), *tile = scores.data();
+      std::fill_n(top, rows, -std::numeric_limits<W>::infinity());
       for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
         const int64_t cols = std::min(tiling.keys, head.keys - j0);
         dot_products<T>(q + i0 * stride, stride, rows, d, keys, j0, cols, left.data(), tile);
-        for (int64_t i = 0; i < rows; ++i) {
-          for (int part = 0; part < 3 && j0 == 0; ++part) fetch_ahead(next + (i0 + i) * stride + part * width, d);
-          W* row = tile + i * tile_stride;
-          head.apply_mask(row, j0, cols);
-          const W highest = math.largest(row, cols) * head.scale, before = j0 > 0 ? top[i] : highest;
-          top[i] = std::max(before, highest);
-          const W sum = static_cast<W>(math.exponentials(row, row, cols, head.scale, top[i]));
-          if (dropout > 0) head.drop(row, row, i0 + i, j0, cols);
-          if (j0 == 0) {
-            total[i] = sum;
-            continue;
+        for (int64_t begin = 0; begin < rows; begin += rows_at_once) {
+          const int64_t end = std::min(begin + rows_at_once, rows);
+          W before[rows_at_once], sum[rows_at_once];
+          std::copy(top + begin, top + end, before);
+          for (int64_t i = begin; i < end; ++i) {
+            head.apply_mask(tile + i * tile_stride, j0, cols);
+            if (j0 > 0) continue;
+            for (int part = 0; part < 3; ++part) fetch_ahead(next + (i0 + i) * stride + part * width, d);
+            fetch_ahead(out + (i0 + i) * width, d);
           }
-          const W shrink = std::exp(before - top[i]);
-          total[i] = total[i] * shrink + sum;
-          for (int64_t c = 0; c < d; ++c) sums.data()[i * d + c] *= shrink;
+          math.softmax(tile + begin * tile_stride, end - begin, cols, head.scale,
+                       head.dropped(i0 + begin, end - begin, j0, cols, numbers.data()), top + begin, sum);
+          for (int64_t i = begin; i < end; ++i) {
+            if (j0 == 0) {
+              total[i] = sum[i - begin];
+              continue;
+            }
+            const W shrink = std::exp(before[i - begin] - top[i]);
+            total[i] = total[i] * shrink + sum[i - begin];
+            for (int64_t c = 0; c < d; ++c) sums.data()[i * d + c] *= shrink;
+          }
         }
         tile_product<T>(rows, d, cols, tile_of<T>(tile, rows, cols, left.data()), false, values.at(j0), j0 > 0,
                         sums.data(), d);
@@ -288,10 +299,10 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
                         const T* y, const T* dy, float dropout, RandomKey random, T* dqkv) {
   using W = Wide<T>;
   const int64_t d = s.head_size, width = s.heads * d, stride = 3 * width;
-  const VectorMath<W>& math = vector_math<W>();
-  for_heads<BackwardMemory<T>>(s, [&](int64_t bh, BackwardMemory<T>& memory) {
-    auto& [tiling, probabilities, dscores, dropped, sums, ones, left, keys_transposed, values_transposed, keys, queries,
-           gradients] = memory;
+  const AttentionRows<W>& math = attention_rows<W>();
+  for_heads<BackwardMemory<T>>(s, dropout > 0, [&](int64_t bh, BackwardMemory<T>& memory) {
+    auto& [tiling, probabilities, dscores, sums, dots, left, keys_transposed, values_transposed, keys, queries,
+           gradients, numbers] = memory;
     const Head<T> head(s, bh, key_mask, dropout, random);
     const int64_t n = head.tokens, offset = head.row * stride + bh % s.heads * d;
     const T *q = qkv + offset, *k = q + width, *v = k + width;
@@ -321,29 +332,23 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
         W *p = probabilities.data(), *ds = dscores.data();
         dot_products<T>(q + i0 * stride, stride, rows, d, keys_transposed, j0, cols, left.data(), p);
         if (!head.none) dot_products<T>(g + i0 * width, width, rows, d, values_transposed, j0, cols, left.data(), ds);
-        for (int64_t i = 0; i < rows; ++i) {
-          if (const int64_t next_row = next_first + i0 + i; j0 == 0) {
+        for (int64_t begin = 0; begin < rows; begin += rows_at_once) {
+          const int64_t end = std::min(begin + rows_at_once, rows);
+          for (int64_t i = begin; i < end; ++i) {
+            head.apply_mask(p + i * tile_stride, j0, cols);
+            if (j0 > 0) continue;
+            dots.data()[i] = dot(out + (i0 + i) * width, g + (i0 + i) * width, d);
+            const int64_t next_row = next_first + i0 + i;
             for (int part = 0; part < 3; ++part) fetch_ahead(qkv + next_row * stride + part * width + next_head * d, d);
             fetch_ahead(y + next_row * width + next_head * d, d);
             fetch_ahead(dy + next_row * width + next_head * d, d);
           }
-          W *pi = p + i * tile_stride, *di = ds + i * tile_stride;
-          head.apply_mask(pi, j0, cols);
-          math.exponentials(pi, pi, cols, head.scale, log_sums[head.place + i0 + i]);
-          W* const kept = dropped.data() + i * tile_stride;
-          if (dropout > 0) head.drop(ones.data(), kept, i0 + i, j0, cols);
-          if (!head.none) {
-            const T *o = out + (i0 + i) * width, *go = g + (i0 + i) * width;
-            W sum = 0;
-#pragma omp simd reduction(+ : sum)
-            for (int64_t c = 0; c < d; ++c) sum += convert<W>(o[c]) * convert<W>(go[c]);
-            softmax_backward(pi, dropout > 0 ? kept : nullptr, sum, head.scale, di, cols);
-          }
-          if (dropout > 0)
-            for (int64_t j = 0; j < cols; ++j) kept[j] *= pi[j];
+          const int64_t at = begin * tile_stride;
+          math.softmax_backward(p + at, head.none ? nullptr : ds + at, end - begin, cols, head.scale,
+                                head.dropped(i0 + begin, end - begin, j0, cols, numbers.data()),
+                                log_sums + head.place + i0 + begin, dots.data() + begin);
         }
-        const W* used = dropout > 0 ? dropped.data() : p;
-        tile_product<T>(cols, d, rows, tile_of_pairs<T>(used, rows, cols, left.data()), true, gradients.at(i0), i0 > 0,
+        tile_product<T>(cols, d, rows, tile_of_pairs<T>(p, rows, cols, left.data()), true, gradients.at(i0), i0 > 0,
                         dv + j0 * sums_stride, sums_stride);
         if (head.none) continue;
         tile_product<T>(rows, d, cols, tile_of<T>(ds, rows, cols, left.data()), false, keys.at(j0), j0 > 0,

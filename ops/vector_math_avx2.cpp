@@ -8,6 +8,12 @@ namespace {
 
 typedef int Ints __attribute__((vector_size(32)));
 
+Floats smaller(Floats a, Floats b) {
+  return _mm256_min_ps(a, b);
+}
+Floats larger(Floats a, Floats b) {
+  return _mm256_max_ps(a, b);
+}
 // In two factors, which covers the overflow to infinity and the denormals.
 Floats times_power_of_two(Floats p, Floats, Ints n) {
   const Ints half = n >> 1;
@@ -62,9 +68,12 @@ void store_first(uint16_t* x, int64_t n, Floats v) {
 }  // namespace duet::ops::detail
 
 #include "duet/ops/vector_math_kernels.h"
+// Behind it, since it uses it.
+#include "duet/ops/attention_rows_kernels.h"
 
 namespace duet::ops::detail {
 const VectorMath<float> avx2_math = all_spans<float>;
+const AttentionRows<float> avx2_attention_rows{softmax_rows, softmax_backward_rows};
 const VectorMath<bf16> avx2_math_bf16 = all_spans<bf16>;
 }  // namespace duet::ops::detail
 #endif

@@ -8,6 +8,12 @@ namespace {
 
 typedef int Ints __attribute__((vector_size(64)));
 
+Floats smaller(Floats a, Floats b) {
+  return _mm512_min_ps(a, b);
+}
+Floats larger(Floats a, Floats b) {
+  return _mm512_max_ps(a, b);
+}
 Floats times_power_of_two(Floats p, Floats n, Ints) {
   return _mm512_scalef_ps(p, n);
 }

@@ -17,6 +17,12 @@ Floats splat(float x) {
 Floats fma(Floats a, Floats b, Floats c) {
   return a * b + c;
 }
+Floats smaller(Floats a, Floats b) {
+  return a < b ? a : b;
+}
+Floats larger(Floats a, Floats b) {
+  return a > b ? a : b;
+}
 // In two factors, which covers the overflow to infinity and the denormals.
 Floats times_power_of_two(Floats p, Floats, Ints n) {
   const Ints half = n >> 1;
@@ -67,8 +73,11 @@ void store_first(T* x, int64_t n, Floats v) {
 }  // namespace duet::ops::detail
 
 #include "duet/ops/vector_math_kernels.h"
+// Behind it, since it uses it.
+#include "duet/ops/attention_rows_kernels.h"
 
 namespace duet::ops::detail {
 const VectorMath<float> baseline_math = all_spans<float>;
+const AttentionRows<float> baseline_attention_rows{softmax_rows, softmax_backward_rows};
 const VectorMath<bf16> baseline_math_bf16 = all_spans<bf16>;
 }  // namespace duet::ops::detail

@@ -1,8 +1,9 @@
 // Included by the files that are compiled one per set of instructions, after each has said what its vectors are: Floats
 // and Ints of `lanes` elements (vectors of the compiler, which have its operators); splat(x), fma(a, b, c) = a b + c;
-// times_power_of_two(p, n, whole); sum_of and largest_of the lanes; load, load_first, store and store_first for float
-// and for the bits of bf16. All in an anonymous namespace, and no function of others that is inline or a template: the
-// linker might choose the copy from here for all, also where there are no such instructions.
+// smaller(a, b) and larger(a, b), which are b where one is NaN; times_power_of_two(p, n, whole); sum_of and largest_of
+// the lanes; load, load_first, store and store_first for float and for the bits of bf16. All in an anonymous namespace,
+// and no function of others that is inline or a template: the linker might choose the copy from here for all, also
+// where there are no such instructions.
 #include <cstdint>
 
 #include "duet/ops/vector_math.h"
@@ -38,9 +39,8 @@ Floats polynomial(Floats t, const float (&coefficients)[N]) {
 Floats exp_of(Floats x) {
   constexpr float coefficients[] = {1.394646265e-03f, 8.369162618e-03f, 4.166626291e-02f, 1.666651590e-01f,
                                     5.000000081e-01f};
-  // Written so that NaN passes through both selections.
-  Floats c = x > 89.0f ? splat(89.0f) : x;
-  c = c < -104.0f ? splat(-104.0f) : c;
+  // In this order of operands NaN passes through.
+  const Floats c = larger(splat(-104.0f), smaller(splat(89.0f), x));
   // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits; unlike a cast it is defined for NaN.
   const Floats shift = splat(12582912.0f), shifted = fma(c, splat(1.44269504f), shift), n = shifted - shift;
   // ln2 in two parts, the first with trailing zero bits, so that n * ln2 loses nothing.
@@ -160,7 +160,7 @@ float largest_span(const T* x, int64_t n) {
   const Floats lowest = splat(-3.402823466e38f);
   Floats top[side_by_side] = {lowest, lowest, lowest, lowest};
   int64_t i = 0;
-  const auto take = [](Floats& so_far, Floats v) { so_far = v > so_far ? v : so_far; };
+  const auto take = [](Floats& so_far, Floats v) { so_far = larger(v, so_far); };
   for (; i + side_by_side * lanes <= n; i += side_by_side * lanes)
     for (int k = 0; k < side_by_side; ++k) take(top[k], load(x + i + k * lanes));
   for (; i + lanes <= n; i += lanes) take(top[0], load(x + i));
