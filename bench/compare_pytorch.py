@@ -356,8 +356,8 @@ def compare(args):
     }
     for name in sides:
         keys = ["step_seconds", "samples_per_second", "peak_rss_bytes"]
-        if "fraction_of_peak" in runs[name][0]:  # duet alone measures the peak, beside its steps
-            keys.append("fraction_of_peak")
+        # duet alone measures the peak, beside its steps
+        keys += [key for key in ("fraction_of_peak", "fraction_of_sustained") if key in runs[name][0]]
         if args.device != "cpu":
             keys += ["forward_seconds", "backward_seconds", "clip_seconds", "optimizer_seconds", "peak_device_bytes"]
         result[name] = {key: summary(runs[name], key) for key in keys}

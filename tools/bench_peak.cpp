@@ -32,54 +32,52 @@ int64_t large_array_elements() {
   return std::clamp<int64_t>(4 * cache, int64_t{64} << 20, int64_t{512} << 20) / static_cast<int64_t>(sizeof(float));
 }
 
-// Rounds of a kernel on all threads at once.
-class PeakTrial {
- public:
-  // Of as many rounds that starting the threads does not show, and few enough to fit between interruptions.
-  explicit PeakTrial(const PeakKernel& kernel) : kernel_(kernel), results_(static_cast<size_t>(threads())) {
-    constexpr double seconds = 0.01;
-    for (rounds_ = 1000;; rounds_ *= 2) {
-      const train::Stopwatch watch;
-      run();
-      if (watch.seconds() >= seconds) break;
-    }
-  }
-  void run() {
-    parallel_for(static_cast<int64_t>(results_.size()), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) results_[static_cast<size_t>(t)] = kernel_.run(rounds_);
-    });
-  }
-  double gflops(double seconds) const {
-    for (const float r : results_) check(r > 0, "peak", kernel_.name, " computed ", r);
-    return static_cast<double>(rounds_) * kernel_.flops_per_round * static_cast<double>(results_.size()) / seconds *
-           1e-9;
-  }
-
- private:
-  const PeakKernel& kernel_;
-  std::vector<float> results_;
-  int64_t rounds_ = 0;
-};
-
 }  // namespace
+
+PeakTrial::PeakTrial(const PeakKernel& kernel) : kernel_(kernel), results_(static_cast<size_t>(threads())) {
+  constexpr double seconds = 0.01;
+  for (rounds_ = 1000;; rounds_ *= 2) {
+    const train::Stopwatch watch;
+    run();
+    if (watch.seconds() >= seconds) break;
+  }
+}
+
+void PeakTrial::run() {
+  parallel_for(static_cast<int64_t>(results_.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) results_[static_cast<size_t>(t)] = kernel_.run(rounds_);
+  });
+}
+
+double PeakTrial::gflops(double seconds) const {
+  for (const float r : results_) check(r > 0, "peak", kernel_.name, " computed ", r);
+  return static_cast<double>(rounds_) * kernel_.flops_per_round * static_cast<double>(results_.size()) / seconds * 1e-9;
+}
+
+void SustainedPeak::run_up_to(double seconds) {
+  while (seconds_ < seconds) {
+    const train::Stopwatch watch;
+    trial_.run();
+    seconds_ += watch.seconds();
+    ++trials_;
+  }
+}
 
 double measure_peak_gflops(const PeakKernel& kernel) {
   PeakTrial trial(kernel);
   return trial.gflops(best_seconds([&] { trial.run(); }));
 }
 
-double measure_peak_gflops(DType dtype) {
-  const double float32 = measure_peak_gflops(float32_peak_kernel());
+PeakKernel fastest_peak_kernel(DType dtype) {
+  const PeakKernel float32 = float32_peak_kernel();
   const std::optional<PeakKernel> narrow = dtype == DType::bf16 ? bfloat16_peak_kernel() : std::nullopt;
-  return narrow ? std::max(float32, measure_peak_gflops(*narrow)) : float32;
+  return narrow && measure_peak_gflops(*narrow) > measure_peak_gflops(float32) ? *narrow : float32;
 }
 
 double measure_sustained_gflops(const PeakKernel& kernel) {
-  PeakTrial trial(kernel);
-  const train::Stopwatch watch;
-  int count = 0;
-  for (; watch.seconds() < 1; ++count) trial.run();
-  return trial.gflops(watch.seconds() / count);
+  SustainedPeak sustained(kernel);
+  sustained.run_up_to(1);
+  return sustained.gflops();
 }
 
 Bandwidth measure_bandwidth() {

@@ -26,7 +26,8 @@ namespace duet::tools {
 namespace {
 
 constexpr int64_t label_count = 10, head_size = 64;
-constexpr int64_t traced_steps = 3;  // their mean evens out what else the machine does
+constexpr double sustained_share = 0.1;  // of the steps' time, in which the machine's peak is measured between them
+constexpr int64_t traced_steps = 3;      // their mean evens out what else the machine does
 
 template <class Encoder>
 void set_dropout(Encoder& encoder, std::optional<double> dropout) {
@@ -280,7 +281,8 @@ Json measure_step(const StepBenchmark& b) {
       .batch = b.batch, .augment = train::Augment::basic, .workers = b.workers.beside(b.device)};
   const bool gpu = b.device.kind == DeviceKind::cuda;
   const DType dtype = b.dtype == "bfloat16" ? DType::bf16 : DType::f32;
-  const auto peak_now = [&] { return gpu ? measure_matmul_gflops(b.device, dtype) : measure_peak_gflops(dtype); };
+  const PeakKernel kernel = fastest_peak_kernel(dtype);
+  const auto peak_now = [&] { return gpu ? measure_matmul_gflops(b.device, dtype) : measure_peak_gflops(kernel); };
   const double peak_before = peak_now();
   const train::TrainOptions options;
   models::ParamStore store(options.seed);
@@ -295,18 +297,22 @@ Json measure_step(const StepBenchmark& b) {
                      batch = host.to(b.device);
   StepRunner run(task, adam, options, b);
   Measurements measured;
+  SustainedPeak sustained(kernel);
   // A recording takes two steps on top.
   for (int64_t i = -b.warmup_steps - (gpu ? 2 : 0); i < 0; ++i) run.whole(batch, i);
   if (source) {
     measure_with_data(b, source, loading, task, run, measured);
   } else {
     const int64_t before = system_allocations(b.device);
+    double spent = 0;
     for (int64_t i = 0; i < b.steps; ++i) {
       if (gpu) {
         measured.whole.push_back(run.whole(batch, i));
         continue;
       }
       measured.note(run.in_phases(batch, i), 0);
+      spent += measured.whole.back();
+      sustained.run_up_to(sustained_share * spent);
     }
     measured.allocations = system_allocations(b.device) - before;
     measured.flops = task.step_flops(host) * static_cast<double>(b.steps);
@@ -346,6 +352,10 @@ Json measure_step(const StepBenchmark& b) {
               {"peak_rss_bytes", peak_rss},
               {"allocations_per_step", static_cast<double>(measured.allocations) / static_cast<double>(b.steps)}};
   if (source) result["data_cost"] = median(measured.data_costs);
+  if (!source && !gpu) {
+    result["sustained_gflops"] = sustained.gflops();
+    result["fraction_of_sustained"] = gflop / seconds / sustained.gflops();
+  }
   if (b.padding > 0) {
     const auto seen = host.text.mask.values<uint8_t>();
     const auto padded = static_cast<double>(std::count(seen.begin(), seen.end(), uint8_t{0}));
@@ -386,9 +396,12 @@ std::string step_table(const Json& r) {
   out << "samples/s     " << std::setw(10) << number("samples_per_second") << "\nGFLOP         " << std::setw(10)
       << number("gflop_per_step") << "  (" << number("gflop_of_all_tokens")
       << " if the last layers computed every token)\nGFLOP/s       " << std::setw(10) << number("gflops") << "  of "
-      << number("peak_gflops") << ", " << 100 * number("fraction_of_peak") << " %\npeak memory   " << std::setw(10)
-      << number("peak_rss_bytes") / (1 << 20) << " MiB\nallocations   " << std::setw(10)
-      << number("allocations_per_step") << " per step\n";
+      << number("peak_gflops") << ", " << 100 * number("fraction_of_peak") << " %\n";
+  if (r.contains("sustained_gflops"))
+    out << std::string(26, ' ') << "of " << number("sustained_gflops") << " kept up between the steps, "
+        << 100 * number("fraction_of_sustained") << " %\n";
+  out << "peak memory   " << std::setw(10) << number("peak_rss_bytes") / (1 << 20) << " MiB\nallocations   "
+      << std::setw(10) << number("allocations_per_step") << " per step\n";
   if (r.contains("data_cost"))
     out << "data          " << std::setw(10) << 100 * number("data_cost")
         << " % on top of the same batches held ready\n";

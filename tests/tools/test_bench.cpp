@@ -40,11 +40,27 @@ TEST(BenchStep, ReportsExactlyTheContractsKeys) {
   const Json r = measure_step({.size = "mini", .batch = 2, .seq = 8, .steps = 3, .warmup_steps = 2});
   std::vector<std::string> keys;
   for (const auto& [key, value] : r.items()) keys.push_back(key);
-  EXPECT_EQ(keys,
-            (std::vector<std::string>{"size", "dtype", "batch", "seq", "threads", "step_seconds", "data_seconds",
-                                      "forward_seconds", "backward_seconds", "clip_seconds", "optimizer_seconds",
-                                      "samples_per_second", "gflop_per_step", "gflop_of_all_tokens", "gflops",
-                                      "peak_gflops", "fraction_of_peak", "peak_rss_bytes", "allocations_per_step"}));
+  EXPECT_EQ(keys, (std::vector<std::string>{"size",
+                                            "dtype",
+                                            "batch",
+                                            "seq",
+                                            "threads",
+                                            "step_seconds",
+                                            "data_seconds",
+                                            "forward_seconds",
+                                            "backward_seconds",
+                                            "clip_seconds",
+                                            "optimizer_seconds",
+                                            "samples_per_second",
+                                            "gflop_per_step",
+                                            "gflop_of_all_tokens",
+                                            "gflops",
+                                            "peak_gflops",
+                                            "fraction_of_peak",
+                                            "peak_rss_bytes",
+                                            "allocations_per_step",
+                                            "sustained_gflops",
+                                            "fraction_of_sustained"}));
   EXPECT_EQ(r["size"], "mini");
   EXPECT_EQ(r["batch"], 2);
   EXPECT_EQ(r["seq"], 8);
@@ -55,6 +71,8 @@ TEST(BenchStep, ReportsExactlyTheContractsKeys) {
   EXPECT_DOUBLE_EQ(r["samples_per_second"], 2 / seconds);
   EXPECT_DOUBLE_EQ(r["gflops"], r["gflop_per_step"].get<double>() / seconds);
   EXPECT_DOUBLE_EQ(r["fraction_of_peak"], r["gflops"].get<double>() / r["peak_gflops"].get<double>());
+  EXPECT_LE(r["sustained_gflops"].get<double>(), 1.05 * r["peak_gflops"].get<double>());
+  EXPECT_DOUBLE_EQ(r["fraction_of_sustained"], r["gflops"].get<double>() / r["sustained_gflops"].get<double>());
   EXPECT_GT(r["peak_rss_bytes"].get<int64_t>(), 10 << 20);
 }
 
