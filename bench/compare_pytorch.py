@@ -41,16 +41,18 @@ SIZES = {
 DROPOUT = {"vision": 0.0, "text": 0.1}
 
 
-def gflop_per_step(size, batch, seq):
+def gflop_per_step(size, batch, seq, device):
     """Matmul FLOPs of one step of duet's, 2 per multiply-add, backward counted as twice forward. In the last layers it
-    computes of other tokens than the first only what that attends to; PyTorch computes all."""
+    computes of other tokens than the first only what that attends to (on a GPU also what they attend to); PyTorch
+    computes all."""
 
     def layers(part, tokens):
         width, count, _ = part
         return count * 2 * (12 * tokens * width * width + 2 * tokens * tokens * width)
 
     def left_out(part, tokens):
-        return 2 * 9 * (tokens - 1) * part[0] ** 2
+        query = part[0] ** 2 + 2 * tokens * part[0] if device == "cpu" else 0
+        return 2 * (tokens - 1) * (9 * part[0] ** 2 + query)
 
     patches = (size["image"] // size["patch"]) ** 2
     embedding = 2 * patches * 3 * size["patch"] ** 2 * size["vision"][0]
@@ -334,7 +336,7 @@ def compare(args):
             print(f"round {i + 1}: {name} {1e3 * runs[name][-1]['step_seconds']:.1f} ms", file=sys.stderr)
     if runs["duet"][0]["dtype"] != args.dtype:
         sys.exit(f"compare_pytorch: duet computed in {runs['duet'][0]['dtype']}: this CPU has no bfloat16 instructions")
-    expected = gflop_per_step(SIZES[args.size], args.batch, args.seq)
+    expected = gflop_per_step(SIZES[args.size], args.batch, args.seq, args.device)
     counted = runs["duet"][0]["gflop_per_step"]
     if abs(counted / expected - 1) > 0.01:
         sys.exit(f"compare_pytorch: not the same model: {counted} GFLOP in duet, {expected} here; update SIZES")

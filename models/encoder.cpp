@@ -53,13 +53,14 @@ void EncoderConfig::write(Json& json) const {
   json["layer_norm_eps"] = layer_norm_eps;
 }
 
-double EncoderConfig::forward_flops(int64_t tokens, Wanted wanted) const {
+double EncoderConfig::forward_flops(int64_t tokens, Wanted wanted, DeviceKind on) const {
   const auto t = static_cast<double>(tokens), d = static_cast<double>(hidden_size);
-  const double attention = 2 * t * d * 3 * d + 4 * t * t * d;
-  const double of_a_token = 2 * d * (d + 2 * static_cast<double>(intermediate_size));
+  const double query = 2 * d * d + 4 * t * d;  // its projection, scores and context
+  const double output = 2 * d * (d + 2 * static_cast<double>(intermediate_size));
+  const double keys = 2 * t * d * 2 * d;
   const auto layers = static_cast<double>(num_hidden_layers);
   const double left_out = wanted == Wanted::class_token && num_hidden_layers > 0 ? t - 1 : 0;
-  return layers * (attention + t * of_a_token) - left_out * of_a_token;
+  return layers * (keys + t * (query + output)) - left_out * (output + (on == DeviceKind::cpu ? query : 0));
 }
 
 namespace {
@@ -97,11 +98,16 @@ Variable EncoderLayer::attend(const Variable& x, const Padding& padding, const R
     options.key_mask = padding.mask;
     options.padding_at_end = padding.at_end;
   }
-  const Variable mixed = ops::attention(qkv_(x), options);
   const bool all = wanted == Wanted::all_tokens;
-  return ops::dropout(attention_output_(all ? mixed : class_token_of(mixed, padding)),
-                      run.dropout(config_.hidden_dropout_prob), run.random.child("attention.output"),
-                      all ? padding.packing.rows : Tensor());
+  const auto mix = [&] {
+    if (all) return ops::attention(qkv_(x), options);
+    // On a GPU the kernels have the queries of all tokens.
+    if (x.data().device().kind == DeviceKind::cuda) return class_token_of(ops::attention(qkv_(x), options), padding);
+    if (padding.packing.defined()) options.starts = options.starts.rows_view(0, padding.packing.texts + 1);
+    return ops::class_attention(x, qkv_.weight, qkv_.bias, options);
+  };
+  return ops::dropout(attention_output_(mix()), run.dropout(config_.hidden_dropout_prob),
+                      run.random.child("attention.output"), all ? padding.packing.rows : Tensor());
 }
 
 // Rows are those of a larger matrix, as dropout takes them.

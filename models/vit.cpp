@@ -18,10 +18,10 @@ int64_t square_side(const Json& json, const char* key, int64_t fallback) {
 
 }  // namespace
 
-double VitConfig::forward_flops(Wanted wanted) const {
+double VitConfig::forward_flops(Wanted wanted, DeviceKind on) const {
   const auto patch_values = static_cast<double>(num_channels * patch_size * patch_size);
   const double patches = 2 * static_cast<double>((tokens() - 1) * hidden_size) * patch_values;
-  return EncoderConfig::forward_flops(tokens(), wanted) + patches;
+  return EncoderConfig::forward_flops(tokens(), wanted, on) + patches;
 }
 
 VitConfig VitConfig::from_json(const Json& json) {

@@ -12,7 +12,8 @@ struct VitConfig : EncoderConfig {
   bool qkv_bias = true;
 
   int64_t tokens() const { return (image_size / patch_size) * (image_size / patch_size) + 1; }
-  double forward_flops(Wanted wanted = Wanted::all_tokens) const;  // of one image
+  // Of one image.
+  double forward_flops(Wanted wanted = Wanted::all_tokens, DeviceKind on = DeviceKind::cpu) const;
   static VitConfig from_json(const Json& json);
   Json to_json() const;
 };

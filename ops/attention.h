@@ -24,15 +24,23 @@ struct AttentionOptions {
 // does not depend on query and key, so they get no gradient from it. With starts, qkv (N, 3C) -> (N, C).
 Variable attention(const Variable& qkv, const AttentionOptions& options);
 
+// attention(linear(x, weight, bias), options) of each sequence's first token alone, the class token, without computing
+// what other tokens look for: x (B, T, D), weight (3C, D), bias (3C) or undefined -> (B, C). With starts, x (N, D), of
+// which rows behind the sequences have no use, and every sequence has a token. On the CPU. Dropout's random numbers are
+// those of attention.
+Variable class_attention(const Variable& x, const Variable& weight, const Variable& bias,
+                         const AttentionOptions& options);
+
 struct AttentionShape {
   int64_t batch, heads, tokens, head_size;
   bool padding_at_end = false;
   const int64_t* starts = nullptr;  // of sequences without padding, each of at most `tokens`; null = of `tokens` each
+  bool first_query = false;         // queries, and outputs, are of each sequence's first token alone: one row of each
 
   int64_t row(int64_t sample) const { return starts ? starts[sample] : sample * tokens; }  // where a sample begins
 };
 // What the forward pass keeps for the backward pass besides its inputs and y: the logarithm of each row's sum of
-// exponentials (B, H, T), or (H N) of sequences without padding.
+// exponentials (B, H, T), (H N) of sequences without padding, (B, H) of first queries.
 Shape attention_saved(CpuContext, AttentionShape s);
 Shape attention_saved(CudaContext, AttentionShape s);
 template <class T>
@@ -47,5 +55,14 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
 template <class T>
 void attention_backward(CudaContext, AttentionShape s, const T* qkv, const uint8_t* key_mask, const Wide<T>* saved,
                         const T* y, const T* dy, float dropout, RandomKey random, T* dqkv);
+
+// Queries q (B, C) of first tokens, and of all tokens keys and values kv (B, T, 2C); their shape has first_query.
+template <class T>
+void class_attention_forward(CpuContext, AttentionShape s, const T* q, const T* kv, const uint8_t* key_mask,
+                             float dropout, RandomKey random, Wide<T>* saved, T* y);
+template <class T>
+void class_attention_backward(CpuContext, AttentionShape s, const T* q, const T* kv, const uint8_t* key_mask,
+                              const Wide<T>* saved, const T* y, const T* dy, float dropout, RandomKey random, T* dq,
+                              T* dkv);
 
 }  // namespace duet::ops

@@ -21,13 +21,14 @@ namespace {
 // What is fixed for one sample and head.
 template <class T>
 struct Head {
-  int64_t row, tokens;  // the sample's first row, and how many it has
-  int64_t place;        // of the head's first query among the rows of all heads
-  int64_t padded;       // tokens that the numbering of random numbers counts
-  int64_t size, width;  // width: of all heads
-  int64_t keys;         // those behind the last unmasked one have probability zero
-  const uint8_t* mask;  // null when none of the first `keys` is masked
-  bool none;            // all keys are masked: the probabilities are even, whatever query and key are
+  int64_t row, tokens;         // the sample's first row, and how many it has
+  int64_t query_row, queries;  // the same among queries
+  int64_t place;               // of the head's first query among the rows of all heads
+  int64_t padded;              // tokens that the numbering of random numbers counts
+  int64_t size, width;         // width: of all heads
+  int64_t keys;                // those behind the last unmasked one have probability zero
+  const uint8_t* mask;         // null when none of the first `keys` is masked
+  bool none;                   // all keys are masked: the probabilities are even, whatever query and key are
   Wide<T> scale;
   float dropout;
   RandomKey random;
@@ -36,7 +37,9 @@ struct Head {
   Head(const AttentionShape& s, int64_t index, const uint8_t* key_mask, float p, RandomKey key)
       : row(s.row(index / s.heads)),
         tokens(s.row(index / s.heads + 1) - row),
-        place(row * s.heads + index % s.heads * tokens),
+        query_row(s.first_query ? index / s.heads : row),
+        queries(s.first_query ? std::min<int64_t>(tokens, 1) : tokens),
+        place(s.first_query ? index : row * s.heads + index % s.heads * tokens),
         padded(s.tokens),
         size(s.head_size),
         width(s.heads * s.head_size),
@@ -63,9 +66,9 @@ struct Head {
       if (mask[key0 + j] == 0) scores[j] = std::numeric_limits<Wide<T>>::lowest();
   }
   // What some queries' rows of probabilities lose; `numbers` is memory for that.
-  Dropped<Wide<T>> dropped(int64_t query, int64_t queries, int64_t key0, int64_t count, uint32_t* numbers) const {
+  Dropped<Wide<T>> dropped(int64_t query, int64_t rows, int64_t key0, int64_t count, uint32_t* numbers) const {
     if (dropout == 0) return {};
-    return dropped_rows<Wide<T>>(queries, count, dropout, random, first + query * padded + key0, padded, numbers);
+    return dropped_rows<Wide<T>>(rows, count, dropout, random, first + query * padded + key0, padded, numbers);
   }
 };
 
@@ -228,31 +231,75 @@ struct BackwardMemory {
         numbers(drops ? dropped_rows_memory(rows_at_once, tiling.keys) : 0) {}
 };
 
-}  // namespace
+// Where queries, keys and values are, or their gradients: all in rows one after the other, keys before values.
+template <class T>
+struct Projections {
+  T *q, *k;
+  int64_t q_stride, k_stride, width;
 
-Shape attention_saved(CpuContext, AttentionShape s) {
-  return s.starts ? Shape{s.heads * s.row(s.batch)} : Shape{s.batch, s.heads, s.tokens};
-}
+  // As attention has them, (rows, 3 width).
+  static Projections packed(T* qkv, int64_t width) { return {qkv, qkv + width, 3 * width, 3 * width, width}; }
+  // As class_attention has them.
+  static Projections of_first(T* queries, T* kv, int64_t width) { return {queries, kv, width, 2 * width, width}; }
+
+  struct Part {
+    T *q, *k, *v;
+  };
+  Part of(int64_t query_row, int64_t row, int64_t column) const {
+    T* const key = k + row * k_stride + column;
+    return {q + query_row * q_stride + column, key, key + width};
+  }
+  template <class U>
+  Part of(const Head<U>& head, int64_t column) const {
+    return of(head.query_row, head.row, column);
+  }
+};
+
+// What the head after this one reads, for fetching it ahead, row by row as the rows of this one are computed.
+template <class T>
+struct NextHead {
+  typename Projections<const T>::Part at;
+  int64_t q_stride, k_stride, output, size, width;
+
+  NextHead(const AttentionShape& s, int64_t index, const Projections<const T>& x)
+      : q_stride(x.q_stride), k_stride(x.k_stride), size(s.head_size), width(x.width) {
+    const int64_t next = std::min(index + 1, s.batch * s.heads - 1), sample = next / s.heads;
+    const int64_t query_row = s.first_query ? sample : s.row(sample), column = next % s.heads * size;
+    at = x.of(query_row, s.row(sample), column);
+    output = query_row * width + column;
+  }
+  [[gnu::always_inline]] inline void fetch_key(int64_t i) const {
+    fetch_ahead(at.k + i * k_stride, size);
+    fetch_ahead(at.v + i * k_stride, size);
+  }
+  [[gnu::always_inline]] inline void fetch(int64_t i) const {
+    fetch_ahead(at.q + i * q_stride, size);
+    fetch_key(i);
+  }
+  [[gnu::always_inline]] inline void fetch_output(const T* y, int64_t i) const {
+    fetch_ahead(y + output + i * width, size);
+  }
+};
 
 // One thread per (sample, head): the matrices are small, so parallel heads beat a parallel product.
 template <class T>
-void attention_forward(CpuContext, AttentionShape s, const T* qkv, const uint8_t* key_mask, float dropout,
-                       RandomKey random, Wide<T>* log_sums, T* y) {
+void forward(const AttentionShape& s, const Projections<const T>& x, const uint8_t* key_mask, float dropout,
+             RandomKey random, Wide<T>* log_sums, T* y) {
   using W = Wide<T>;
-  const int64_t d = s.head_size, width = s.heads * d, stride = 3 * width;
+  const int64_t d = s.head_size, width = s.heads * d, q_stride = x.q_stride, stride = x.k_stride;
   const AttentionRows<W>& math = attention_rows<W>();
   for_heads<ForwardMemory<T>>(s, dropout > 0, [&](int64_t bh, ForwardMemory<T>& memory) {
     auto& [tiling, scores, sums, tops, totals, left, keys, values, numbers] = memory;
     const Head<T> head(s, bh, key_mask, dropout, random);
-    const int64_t n = head.tokens;
-    const T* q = qkv + head.row * stride + bh % s.heads * d;
-    T* out = y + head.row * width + bh % s.heads * d;
-    const int64_t next_bh = std::min(bh + 1, s.batch * s.heads - 1);
-    const T* next = qkv + s.row(next_bh / s.heads) * stride + next_bh % s.heads * d;
+    const int64_t n = head.queries, column = bh % s.heads * d;
+    const auto [q, k, v] = x.of(head, column);
+    T* const out = y + head.query_row * width + column;
+    const NextHead<T> next(s, bh, x);
+    for (int64_t i = n; i < head.tokens; ++i) next.fetch_key(i);
     for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
       const int64_t cols = std::min(tiling.keys, head.keys - j0);
-      keys.set(q + width + j0 * stride, stride, j0, cols);
-      values.set(q + 2 * width + j0 * stride, stride, j0, cols);
+      keys.set(k + j0 * stride, stride, j0, cols);
+      values.set(v + j0 * stride, stride, j0, cols);
     }
     for (int64_t i0 = 0; i0 < n; i0 += tiling.queries) {
       const int64_t rows = std::min(tiling.queries, n - i0);
@@ -260,7 +307,7 @@ void attention_forward(CpuContext, AttentionShape s, const T* qkv, const uint8_t
       std::fill_n(top, rows, -std::numeric_limits<W>::infinity());
       for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
         const int64_t cols = std::min(tiling.keys, head.keys - j0);
-        dot_products<T>(q + i0 * stride, stride, rows, d, keys, j0, cols, left.data(), tile);
+        dot_products<T>(q + i0 * q_stride, q_stride, rows, d, keys, j0, cols, left.data(), tile);
         for (int64_t begin = 0; begin < rows; begin += rows_at_once) {
           const int64_t end = std::min(begin + rows_at_once, rows);
           W before[rows_at_once], sum[rows_at_once];
@@ -268,7 +315,7 @@ void attention_forward(CpuContext, AttentionShape s, const T* qkv, const uint8_t
           for (int64_t i = begin; i < end; ++i) {
             head.apply_mask(tile + i * tile_stride, j0, cols);
             if (j0 > 0) continue;
-            for (int part = 0; part < 3; ++part) fetch_ahead(next + (i0 + i) * stride + part * width, d);
+            next.fetch(i0 + i);
             fetch_ahead(out + (i0 + i) * width, d);
           }
           math.softmax(tile + begin * tile_stride, end - begin, cols, head.scale,
@@ -295,28 +342,29 @@ void attention_forward(CpuContext, AttentionShape s, const T* qkv, const uint8_t
 }
 
 template <class T>
-void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_t* key_mask, const Wide<T>* log_sums,
-                        const T* y, const T* dy, float dropout, RandomKey random, T* dqkv) {
+void backward(const AttentionShape& s, const Projections<const T>& x, const uint8_t* key_mask, const Wide<T>* log_sums,
+              const T* y, const T* dy, float dropout, RandomKey random, const Projections<T>& dx) {
   using W = Wide<T>;
-  const int64_t d = s.head_size, width = s.heads * d, stride = 3 * width;
+  const int64_t d = s.head_size, width = s.heads * d, q_stride = x.q_stride, stride = x.k_stride;
   const AttentionRows<W>& math = attention_rows<W>();
   for_heads<BackwardMemory<T>>(s, dropout > 0, [&](int64_t bh, BackwardMemory<T>& memory) {
     auto& [tiling, probabilities, dscores, sums, dots, left, keys_transposed, values_transposed, keys, queries,
            gradients, numbers] = memory;
     const Head<T> head(s, bh, key_mask, dropout, random);
-    const int64_t n = head.tokens, offset = head.row * stride + bh % s.heads * d;
-    const T *q = qkv + offset, *k = q + width, *v = k + width;
-    T* const to = dqkv + offset;
+    const int64_t n = head.queries, column = bh % s.heads * d;
+    const auto [q, k, v] = x.of(head, column);
+    const auto to = dx.of(head, column);
+    // The sums over tiles: where they belong, or first in memory of their own.
     const bool in_place = sums_in_place<T>(s.tokens);
-    int64_t sums_stride = d;
-    const int64_t size = in_place ? 0 : n * d;
+    const int64_t size = in_place ? 0 : head.tokens * d;
     W *dq = sums.data(), *dk = dq + size, *dv = dk + size;
+    int64_t dq_stride = d, dk_stride = d;
     if constexpr (std::is_same_v<T, W>)
-      if (in_place) dq = to, dk = to + width, dv = to + 2 * width, sums_stride = stride;
-    const int64_t out_offset = head.row * width + bh % s.heads * d;
+      if (in_place) dq = to.q, dk = to.k, dv = to.v, dq_stride = q_stride, dk_stride = stride;
+    const int64_t out_offset = head.query_row * width + column;
     const T *out = y + out_offset, *g = dy + out_offset;
-    const int64_t next = std::min(bh + 1, s.batch * s.heads - 1), next_first = s.row(next / s.heads),
-                  next_head = next % s.heads;
+    const NextHead<T> next(s, bh, x);
+    for (int64_t i = n; i < head.tokens; ++i) next.fetch_key(i);
     for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
       const int64_t cols = std::min(tiling.keys, head.keys - j0);
       keys_transposed.set(k + j0 * stride, stride, j0, cols);
@@ -325,12 +373,12 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
     }
     for (int64_t i0 = 0; i0 < n; i0 += tiling.queries) {
       const int64_t rows = std::min(tiling.queries, n - i0);
-      queries.set(q + i0 * stride, stride, i0, rows);
+      queries.set(q + i0 * q_stride, q_stride, i0, rows);
       gradients.set(g + i0 * width, width, i0, rows);
       for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
         const int64_t cols = std::min(tiling.keys, head.keys - j0);
         W *p = probabilities.data(), *ds = dscores.data();
-        dot_products<T>(q + i0 * stride, stride, rows, d, keys_transposed, j0, cols, left.data(), p);
+        dot_products<T>(q + i0 * q_stride, q_stride, rows, d, keys_transposed, j0, cols, left.data(), p);
         if (!head.none) dot_products<T>(g + i0 * width, width, rows, d, values_transposed, j0, cols, left.data(), ds);
         for (int64_t begin = 0; begin < rows; begin += rows_at_once) {
           const int64_t end = std::min(begin + rows_at_once, rows);
@@ -338,10 +386,9 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
             head.apply_mask(p + i * tile_stride, j0, cols);
             if (j0 > 0) continue;
             dots.data()[i] = dot(out + (i0 + i) * width, g + (i0 + i) * width, d);
-            const int64_t next_row = next_first + i0 + i;
-            for (int part = 0; part < 3; ++part) fetch_ahead(qkv + next_row * stride + part * width + next_head * d, d);
-            fetch_ahead(y + next_row * width + next_head * d, d);
-            fetch_ahead(dy + next_row * width + next_head * d, d);
+            next.fetch(i0 + i);
+            next.fetch_output(y, i0 + i);
+            next.fetch_output(dy, i0 + i);
           }
           const int64_t at = begin * tile_stride;
           math.softmax_backward(p + at, head.none ? nullptr : ds + at, end - begin, cols, head.scale,
@@ -349,12 +396,12 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
                                 log_sums + head.place + i0 + begin, dots.data() + begin);
         }
         tile_product<T>(cols, d, rows, tile_of_pairs<T>(p, rows, cols, left.data()), true, gradients.at(i0), i0 > 0,
-                        dv + j0 * sums_stride, sums_stride);
+                        dv + j0 * dk_stride, dk_stride);
         if (head.none) continue;
         tile_product<T>(rows, d, cols, tile_of<T>(ds, rows, cols, left.data()), false, keys.at(j0), j0 > 0,
-                        dq + i0 * sums_stride, sums_stride);
+                        dq + i0 * dq_stride, dq_stride);
         tile_product<T>(cols, d, rows, tile_of_pairs<T>(ds, rows, cols, left.data()), true, queries.at(i0), i0 > 0,
-                        dk + j0 * sums_stride, sums_stride);
+                        dk + j0 * dk_stride, dk_stride);
       }
     }
     const auto write = [d, in_place](const W* from, T* row, bool made) {
@@ -363,20 +410,60 @@ void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_
       else if (!in_place)
         vector_math<T>().scale(from, row, d, 1);
     };
-    for (int64_t i = 0; i < n; ++i) {
-      const bool reached = i < head.keys;
-      write(dq + i * sums_stride, to + i * stride, !head.none);
-      write(dk + i * sums_stride, to + i * stride + width, !head.none && reached);
-      write(dv + i * sums_stride, to + i * stride + 2 * width, reached);
+    for (int64_t i = 0; i < n; ++i) write(dq + i * dq_stride, to.q + i * q_stride, !head.none);
+    for (int64_t i = 0; i < head.tokens; ++i) {
+      const bool reached = n > 0 && i < head.keys;
+      write(dk + i * dk_stride, to.k + i * stride, !head.none && reached);
+      write(dv + i * dk_stride, to.v + i * stride, reached);
     }
   });
+}
+
+}  // namespace
+
+Shape attention_saved(CpuContext, AttentionShape s) {
+  if (s.first_query) return {s.batch, s.heads};
+  return s.starts ? Shape{s.heads * s.row(s.batch)} : Shape{s.batch, s.heads, s.tokens};
+}
+
+template <class T>
+void attention_forward(CpuContext, AttentionShape s, const T* qkv, const uint8_t* key_mask, float dropout,
+                       RandomKey random, Wide<T>* log_sums, T* y) {
+  forward<T>(s, Projections<const T>::packed(qkv, s.heads * s.head_size), key_mask, dropout, random, log_sums, y);
+}
+
+template <class T>
+void attention_backward(CpuContext, AttentionShape s, const T* qkv, const uint8_t* key_mask, const Wide<T>* log_sums,
+                        const T* y, const T* dy, float dropout, RandomKey random, T* dqkv) {
+  const int64_t width = s.heads * s.head_size;
+  backward<T>(s, Projections<const T>::packed(qkv, width), key_mask, log_sums, y, dy, dropout, random,
+              Projections<T>::packed(dqkv, width));
+}
+
+template <class T>
+void class_attention_forward(CpuContext, AttentionShape s, const T* q, const T* kv, const uint8_t* key_mask,
+                             float dropout, RandomKey random, Wide<T>* log_sums, T* y) {
+  forward<T>(s, Projections<const T>::of_first(q, kv, s.heads * s.head_size), key_mask, dropout, random, log_sums, y);
+}
+
+template <class T>
+void class_attention_backward(CpuContext, AttentionShape s, const T* q, const T* kv, const uint8_t* key_mask,
+                              const Wide<T>* log_sums, const T* y, const T* dy, float dropout, RandomKey random, T* dq,
+                              T* dkv) {
+  const int64_t width = s.heads * s.head_size;
+  backward<T>(s, Projections<const T>::of_first(q, kv, width), key_mask, log_sums, y, dy, dropout, random,
+              Projections<T>::of_first(dq, dkv, width));
 }
 
 #define DUET_INSTANTIATE(T)                                                                                            \
   template void attention_forward<T>(CpuContext, AttentionShape, const T*, const uint8_t*, float, RandomKey, Wide<T>*, \
                                      T*);                                                                              \
   template void attention_backward<T>(CpuContext, AttentionShape, const T*, const uint8_t*, const Wide<T>*, const T*,  \
-                                      const T*, float, RandomKey, T*);
+                                      const T*, float, RandomKey, T*);                                                 \
+  template void class_attention_forward<T>(CpuContext, AttentionShape, const T*, const T*, const uint8_t*, float,      \
+                                           RandomKey, Wide<T>*, T*);                                                   \
+  template void class_attention_backward<T>(CpuContext, AttentionShape, const T*, const T*, const uint8_t*,            \
+                                            const Wide<T>*, const T*, const T*, float, RandomKey, T*, T*);
 DUET_INSTANTIATE(float)
 DUET_INSTANTIATE(double)
 DUET_INSTANTIATE(bf16)

@@ -63,19 +63,21 @@ Tensor LinearLayer::input_gradient(const Tensor& dz, Tensor sum) const {
   return sum;
 }
 
-LinearLayer::Gradients LinearLayer::weight_gradient(const Tensor& dz, const Tensor& x, bool bias_wanted) const {
+Tensor LinearLayer::empty_weight_gradient(const Shape& shape, const Tensor& x) {
+  const LastingBlocks lasting(recomputing());
+  return Tensor::empty(shape, wide(x.dtype()), x.device());
+}
+
+LinearLayer::Gradients LinearLayer::weight_gradient(const Tensor& dz, const Tensor& x, bool bias_wanted,
+                                                    Gradients to) const {
   OpScope::computes(flops());
-  Gradients g;
-  {
-    const LastingBlocks lasting(recomputing());
-    g.weight = Tensor::empty({out_, in_}, wide(dz.dtype()), dz.device());
-  }
-  if (bias_wanted) g.bias = Tensor::empty({out_}, wide(dz.dtype()), dz.device());
+  if (!to.weight.defined()) to.weight = empty_weight_gradient({out_, in_}, x);
+  if (bias_wanted && !to.bias.defined()) to.bias = Tensor::empty({out_}, wide(dz.dtype()), dz.device());
   dispatch(dz, [&]<class T>(auto context, Type<T>) {
-    weight_backward<T>(context, rows_, in_, out_, dz.data<T>(), x.data<T>(), g.weight.data<Wide<T>>(),
-                       bias_wanted ? g.bias.data<Wide<T>>() : nullptr);
+    weight_backward<T>(context, rows_, in_, out_, dz.data<T>(), x.data<T>(), to.weight.data<Wide<T>>(),
+                       bias_wanted ? to.bias.data<Wide<T>>() : nullptr);
   });
-  return g;
+  return to;
 }
 
 Tensor LinearLayer::bias_gradient(const Tensor& dz) const {

@@ -24,8 +24,10 @@ class LinearLayer {
   struct Gradients {
     Tensor weight, bias;
   };
-  // dz^T x, and the sum of dz over rows if it is wanted.
-  Gradients weight_gradient(const Tensor& dz, const Tensor& x, bool bias_wanted = false) const;
+  // dz^T x, and the sum of dz over rows if it is wanted; where `to` has them, in those tensors.
+  Gradients weight_gradient(const Tensor& dz, const Tensor& x, bool bias_wanted = false, Gradients to = {}) const;
+  // Memory for the gradient of a weight (or of some layers' weights) for inputs of dtype and device of x.
+  static Tensor empty_weight_gradient(const Shape& shape, const Tensor& x);
   // The sum of dz over rows.
   Tensor bias_gradient(const Tensor& dz) const;
   // dz = dy activation'(z), which may be written over dy, and on the CPU activation(z) once more into y if that is

@@ -33,11 +33,12 @@ const Config* pointer(const std::optional<Config>& config) {
 double Task::encoder_flops(const Batch& batch, const models::VitConfig* vision, const models::BertConfig* text,
                            models::Wanted of_images, models::Wanted of_text) const {
   const auto size = static_cast<double>(batch.size());
-  double flops = vision ? vision->forward_flops(of_images) * size : 0;
+  const DeviceKind on = store_.device().kind;
+  double flops = vision ? vision->forward_flops(of_images, on) * size : 0;
   if (text == nullptr) return flops;
-  const bool packs = packed_ && store_.device().kind == DeviceKind::cpu;
+  const bool packs = packed_ && on == DeviceKind::cpu;
   const models::Packing packing = packs ? models::Packing::of(batch.text.mask) : models::Packing();
-  if (!packing.defined()) return flops + text->forward_flops(batch.tokens(), of_text) * size;
+  if (!packing.defined()) return flops + text->forward_flops(batch.tokens(), of_text, on) * size;
   for (int64_t b = 0; b < packing.texts; ++b) flops += text->forward_flops(packing.length(b), of_text);
   return flops;
 }

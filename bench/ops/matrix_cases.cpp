@@ -74,6 +74,15 @@ Case attention_unpadded(const Model& m) {
           }};
 }
 
+// With the projections to query, keys and values.
+Case class_attention(const Model& m) {
+  return {"class_attention", label(m.name, "", {m.batch, m.heads, m.tokens, m.width / m.heads}), [=](DType dtype) {
+            const Variable x = random({m.batch, m.tokens, m.width}, dtype);
+            const Variable w = parameter({3 * m.width, m.width}, dtype), b = parameter({3 * m.width}, dtype);
+            return [=] { return ops::class_attention(x, w, b, {.heads = m.heads}); };
+          }};
+}
+
 // The images need no gradient, so backward has the weight's product only.
 Case patch_embedding(const Model& m, int64_t side, int64_t patch) {
   return {
@@ -113,6 +122,7 @@ void add_matrix_cases(std::vector<Case>& cases) {
     cases.push_back(feed_forward(m));
     cases.push_back(scores(m));
     cases.push_back(attention(m, 0));
+    cases.push_back(class_attention(m));
   }
   for (const Model& m : text_models) {
     cases.push_back(linear(m.name, "pooler", m.batch, m.width, m.width));

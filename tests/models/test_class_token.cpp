@@ -50,9 +50,10 @@ void expect_same(const Outcome& got, const Outcome& want, const std::string& wha
   }
 }
 
-// Of a layer of a sample, forward and backward: the output projection and the MLP have one row instead of `tokens`.
+// Of a layer of a sample, forward and backward: the query, its scores and what they are multiplied with, the output
+// projection and the MLP have one row instead of `tokens`.
 int64_t left_out(const EncoderConfig& c, int64_t tokens) {
-  return 3 * 2 * (tokens - 1) * c.hidden_size * (c.hidden_size + 2 * c.intermediate_size);
+  return 3 * 2 * (tokens - 1) * c.hidden_size * (2 * c.hidden_size + 2 * tokens + 2 * c.intermediate_size);
 }
 
 TEST(ClassToken, OfImagesIsThatOfAllTokens) {

@@ -129,9 +129,12 @@ TEST(Config, CountsForwardFlops) {
   EXPECT_EQ(c.forward_flops(5), layer);
   c.num_hidden_layers = 3;
   EXPECT_EQ(c.forward_flops(5), 3 * layer);
-  // Of the last layer's output one token: its output projection and MLP have one row instead of five.
-  const double left_out = 2.0 * 4 * (4 * 4 + 2 * 4 * 6);
+  // Of the last layer's output one token: its output projection and MLP have one row instead of five, and on the CPU so
+  // do its query, its scores and what they are multiplied with.
+  const double left_out_on_gpu = 2.0 * 4 * (4 * 4 + 2 * 4 * 6),
+               left_out = left_out_on_gpu + 2.0 * 4 * (4 * 4 + 2 * 5 * 4);
   EXPECT_EQ(c.forward_flops(5, Wanted::class_token), 3 * layer - left_out);
+  EXPECT_EQ(c.forward_flops(5, Wanted::class_token, DeviceKind::cuda), 3 * layer - left_out_on_gpu);
   EXPECT_EQ(c.forward_flops(1, Wanted::class_token), c.forward_flops(1));
   c.num_hidden_layers = 0;
   EXPECT_EQ(c.forward_flops(5, Wanted::class_token), 0);

@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <numeric>
 
 #include "duet/ops/attention.h"
 #include "duet/ops/linear.h"
@@ -151,6 +153,7 @@ OpCase matmul_case(bool ta, bool tb) {
   return row;
 }
 
+constexpr RandomKey attention_key{11, 5};
 enum class Masking { none, some, whole_sample, left_out };  // left_out: no padding, sequences of many lengths
 
 // Sizes: batch, tokens, head size.
@@ -178,9 +181,8 @@ OpCase attention_case(const std::string& variant, int64_t heads, Masking masking
     inputs.indices = {mask};
     return inputs;
   };
-  const RandomKey key{11, 5};
   row.run = [=](const std::vector<Variable>& x, const OpInputs& in) {
-    AttentionOptions options{.heads = heads, .dropout = dropout, .random = key};
+    AttentionOptions options{.heads = heads, .dropout = dropout, .random = attention_key};
     if (masking == Masking::left_out) {
       options.starts = in.indices[0];
       options.longest = static_cast<int64_t>(in.indices[1].at(0));
@@ -217,7 +219,8 @@ OpCase attention_case(const std::string& variant, int64_t heads, Masking masking
             double share = total > 0 ? p[static_cast<size_t>(j)] / total : 1.0 / static_cast<double>(n);
             if (dropout > 0) {
               const auto position = static_cast<uint64_t>(((b * heads + h) * padded + i) * padded + j);
-              const bool kept = philox(key, position / 4)[position % 4] >= static_cast<float>(dropout) * 0x1p32;
+              const bool kept =
+                  philox(attention_key, position / 4)[position % 4] >= static_cast<float>(dropout) * 0x1p32;
               share = kept ? share / (1 - static_cast<double>(static_cast<float>(dropout))) : 0;
             }
             for (int64_t c = 0; c < d; ++c)
@@ -238,6 +241,80 @@ OpCase attention_case(const std::string& variant, int64_t heads, Masking masking
     row.message = {"sequence 0 has 4 tokens", "0 to 3"};
   }
   row.any_thread_count = false;
+  return row;
+}
+
+// attention of a linear layer, of which the first rows stay. Sizes: batch, tokens, head size, input width.
+OpCase class_attention_case(const std::string& variant, int64_t heads, Masking masking, double dropout,
+                            bool bias = true) {
+  OpCase row = attention_case(variant, heads, masking, dropout);
+  row.op = "class_attention";
+  row.magnitude = 1;  // of queries, keys, values and their gradients, which the op adds up after they were rounded
+  row.sizes = {{2, 5, 3, 4}, {1, 1, 1, 1}, {1, 17, 4, 7}, {3, 2, 1, 5}, {0, 3, 2, 3}, {4, 7, 3, 2}};
+  row.large = {3, 37, 16, 40};
+  row.cpu_only = true;
+  const auto make = row.make;
+  row.make = [=](const Sizes& s, Random& random) {
+    OpInputs inputs = make({s[0], s[1], s[2]}, random);
+    Shape shape = inputs.trainable[0].shape();
+    if (masking == Masking::left_out) {  // every sequence has a token, and some rows behind them have no use
+      auto at = inputs.indices[0].values<int64_t>();
+      for (size_t b = 0; b < at.size(); ++b) at[b] = static_cast<int64_t>(b) * s[1] - static_cast<int64_t>(b / 2);
+      if (s[1] == 1) std::iota(at.begin(), at.end(), int64_t{0});
+      shape = {at.back() + 2, 0};
+    }
+    shape.set(-1, s[3]);
+    const int64_t out = 3 * heads * s[2];
+    inputs.trainable = {random_normal(shape, random), random_normal({out, s[3]}, random, 0.3)};
+    if (bias) inputs.trainable.push_back(random_normal({out}, random));
+    inputs.parameters = {1, 2};
+    return inputs;
+  };
+  row.run = [=](const std::vector<Variable>& x, const OpInputs& in) {
+    AttentionOptions options{.heads = heads, .dropout = dropout, .random = attention_key};
+    if (masking == Masking::left_out) {
+      options.starts = in.indices[0];
+      options.longest = static_cast<int64_t>(in.indices[1].at(0));
+    } else if (masking != Masking::none) {
+      options.key_mask = in.indices[0];
+    }
+    return std::vector{class_attention(x[0], x[1], bias ? x[2] : Variable(), options)};
+  };
+  const auto of_all = row.reference;
+  row.reference = [=](const OpInputs& in) {
+    const auto x = rows64(in.trainable[0]), w = rows64(in.trainable[1]);
+    const bool unpadded = masking == Masking::left_out;
+    const int64_t batch = unpadded ? in.indices[0].numel() - 1 : in.trainable[0].dim(0);
+    const auto start = [&](int64_t b) {
+      return unpadded ? static_cast<int64_t>(in.indices[0].at(b)) : b * in.trainable[0].dim(1);
+    };
+    OpInputs projected = in;
+    Shape shape = in.trainable[0].shape();
+    shape.set(-1, w.count);
+    if (unpadded) shape.set(0, start(batch));
+    projected.trainable = {zeros64(shape)};
+    const auto qkv = rows64(projected.trainable[0]);
+    for (int64_t i = 0; i < qkv.count; ++i)
+      for (int64_t o = 0; o < w.count; ++o) {
+        qkv.row(i)[o] = bias ? in.trainable[2].at(o) : 0;
+        for (int64_t k = 0; k < w.width; ++k) qkv.row(i)[o] += x.row(i)[k] * w.row(o)[k];
+      }
+    const Tensor of_every_token = of_all(projected)[0];
+    const auto mixed = rows64(of_every_token);
+    const Tensor y = zeros64({batch, w.count / 3});
+    for (int64_t b = 0; b < batch; ++b) std::copy_n(mixed.row(start(b)), w.count / 3, rows64(y).row(b));
+    return std::vector{y};
+  };
+  const auto zeros = [](const Shape& shape) { return Variable(Tensor::zeros(shape, DType::f32)); };
+  row.mistake = [zeros] { class_attention(zeros({2, 3, 4}), zeros({15, 4}), zeros({15}), {.heads = 2}); };
+  row.message = {"(15, 4) float32", "(2, 3, 4) float32", "2 heads"};
+  if (masking == Masking::left_out) {
+    row.mistake = [zeros] {
+      class_attention(zeros({5, 2}), zeros({6, 2}), {},
+                      {.heads = 2, .starts = Tensor::from<int64_t>({3}, {0, 3, 3}), .longest = 3});
+    };
+    row.message = {"sequence 1 has 0 tokens", "1 to 3"};
+  }
   return row;
 }
 
@@ -322,6 +399,10 @@ std::vector<OpCase> matrix_cases() {
           long_attention_case(),
           attention_case("unpadded", 3, Masking::left_out, 0),
           attention_case("unpadded_dropout", 2, Masking::left_out, 0.4),
+          class_attention_case("", 3, Masking::none, 0),
+          class_attention_case("no_bias", 1, Masking::some, 0, false),
+          class_attention_case("masked_sample_dropout", 2, Masking::whole_sample, 0.4),
+          class_attention_case("unpadded_dropout", 2, Masking::left_out, 0.25),
           patch_embedding_case()};
 }
 
