@@ -44,7 +44,7 @@ class BenchOps(unittest.TestCase):
             op, dtype, _, _, threads = NAME.match(name).groups()
             self.assertFalse(row.get("error_occurred"), f"{name}: {row.get('error_message')}")
             self.assertGreater(row["real_time"], 0, name)
-            products = op in ("linear", "feed_forward", "matmul", "attention", "patch_embedding", "recompute", "mean_tokens")
+            products = op in ("linear", "feed_forward", "matmul", "attention", "class_attention", "patch_embedding", "recompute", "mean_tokens")
             self.assertEqual("GFLOP/s" in row, products, name)
             limits = [row[key] for key in ("of_peak", "of_copy") if key in row]
             self.assertEqual(row["of_roofline"], max(limits, default=0), name)

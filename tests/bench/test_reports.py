@@ -122,7 +122,7 @@ class PredictStep(unittest.TestCase):
 
     def test_flops_agree_with_the_other_count(self):
         for size, batch, seq in (("mini", 32, 24), ("tiny", 3, 64), ("base", 256, 128)):
-            expected = compare.gflop_per_step(compare.SIZES[size], batch, seq)
+            expected = compare.gflop_per_step(compare.SIZES[size], batch, seq, "cuda")
             self.assertAlmostEqual(predict_step.model_gflop(size, batch, seq) / expected, 1, places=9)
 
     def test_products_are_those_of_the_model(self):
@@ -172,10 +172,11 @@ class ComparePytorch(unittest.TestCase):
         def fake(command, environment):
             started.append(command)
             seconds = 0.01 if "bench" in command else 0.02
+            device = "cuda" if "--device=cuda" in command else "cpu"
             dtype = next((word.split("=")[1] for word in command if word.startswith("--dtype=")), "float32")
             return {"step_seconds": seconds, "dtype": computed or dtype, "samples_per_second": 1, "peak_rss_bytes": 1, "peak_device_bytes": 1,
                     "forward_seconds": 1, "backward_seconds": 1, "clip_seconds": 1, "optimizer_seconds": 1, "torch": "2.11",
-                    "gflop_per_step": compare.gflop_per_step(compare.SIZES["mini"], 32, 24)}
+                    "gflop_per_step": compare.gflop_per_step(compare.SIZES["mini"], 32, 24, device)}
 
         with mock.patch.object(compare, "run", fake), mock.patch.object(compare, "cuda_of_torch", lambda: True), \
                 mock.patch("importlib.util.find_spec", lambda name: True):

@@ -87,7 +87,7 @@ TEST(BenchStep, RefusesImpossibleWidthsAndHalfADataSet) {
 // but the first by 3 D^2 only.
 TEST(BenchStep, CountsMatmulFlops) {
   const auto layer = [](double t, double d) { return 2 * (12 * t * d * d + 2 * t * t * d); };
-  const auto left_out = [](double t, double d) { return 2 * 9 * (t - 1) * d * d; };
+  const auto left_out = [](double t, double d) { return 2 * (t - 1) * (10 * d * d + 2 * t * d); };
   const double forward =
       3 * layer(65, 96) + 2 * 64 * 192 * 96 + 2 * layer(8, 128) - left_out(65, 96) - left_out(8, 128);
   const Json r = measure_step({.size = "mini", .batch = 2, .seq = 8, .steps = 1, .warmup_steps = 0});
@@ -108,11 +108,13 @@ TEST(BenchStep, LeavesOutPadding) {
   EXPECT_NE(step_table(packed).find("% padding left out"), std::string::npos);
   EXPECT_NE(step_table(padded).find("% padding computed"), std::string::npos);
   const auto layer = [](double t, double d) { return 2 * (12 * t * d * d + 2 * t * t * d); };
-  // Of two layers of width 128, the last of which multiplies by 3 D^2 only. Lengths go from half of 16 to all of it.
+  // Of two layers of width 128, the last of which has for a token but the first keys and values only. Lengths go from
+  // half of 16 to all of it.
   double left_out = 0;
   for (int i = 0; i < 8; ++i) {
     const double length = std::llrint(8.5 + i);
-    left_out += 2 * (layer(16, 128) - layer(length, 128)) - 2 * 9 * (16 - length) * 128 * 128;
+    const auto last = [](double t) { return 2 * (t * 2 + 10) * 128 * 128 + 4 * t * 128; };
+    left_out += layer(16, 128) - layer(length, 128) + last(16) - last(length);
   }
   EXPECT_NEAR(padded["gflop_per_step"].get<double>() - packed["gflop_per_step"].get<double>(), 3 * left_out * 1e-9,
               1e-9);
