@@ -28,8 +28,8 @@ std::map<int, Limits> limits;
 
 Limits measure_limits(int thread_count) {
   set_threads(thread_count);
-  return {tools::measure_peak_gflops(tools::fastest_peak_kernel(DType::f32)),
-          tools::measure_peak_gflops(tools::fastest_peak_kernel(DType::bf16)), tools::measure_bandwidth().copy};
+  return {tools::measure_peak(DType::f32).gflops, tools::measure_peak(DType::bf16).gflops,
+          tools::measure_bandwidth().copy};
 }
 
 // What a pass has to do, as the ops themselves tell a trace.

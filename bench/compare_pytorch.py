@@ -43,8 +43,8 @@ DROPOUT = {"vision": 0.0, "text": 0.1}
 
 def gflop_per_step(size, batch, seq, device):
     """Matmul FLOPs of one step of duet's, 2 per multiply-add, backward counted as twice forward. In the last layers it
-    computes of other tokens than the first only what that attends to (on a GPU also what they attend to); PyTorch
-    computes all."""
+    computes of other tokens than the first only keys and values, on a GPU also queries and attention; PyTorch computes
+    all."""
 
     def layers(part, tokens):
         width, count, _ = part

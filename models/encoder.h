@@ -27,7 +27,8 @@ struct EncoderConfig {
   void read(const Json& json);         // keeps the defaults of absent keys; throws Error for impossible values
   void write(Json& json) const;
   // Matmul FLOPs of one forward pass over `tokens` positions of one sample, 2 per multiply-add.
-  double forward_flops(int64_t tokens, Wanted wanted = Wanted::all_tokens, DeviceKind on = DeviceKind::cpu) const;
+  double forward_flops(int64_t tokens) const { return forward_flops(tokens, Wanted::all_tokens, DeviceKind::cpu); }
+  double forward_flops(int64_t tokens, Wanted wanted, DeviceKind on) const;
 };
 
 // Where the layer norms sit: ViT normalises before each block (pre), BERT after each residual sum (post).

@@ -13,7 +13,8 @@ struct VitConfig : EncoderConfig {
 
   int64_t tokens() const { return (image_size / patch_size) * (image_size / patch_size) + 1; }
   // Of one image.
-  double forward_flops(Wanted wanted = Wanted::all_tokens, DeviceKind on = DeviceKind::cpu) const;
+  double forward_flops() const { return forward_flops(Wanted::all_tokens, DeviceKind::cpu); }
+  double forward_flops(Wanted wanted, DeviceKind on) const;
   static VitConfig from_json(const Json& json);
   Json to_json() const;
 };

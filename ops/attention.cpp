@@ -1,9 +1,8 @@
 #include "duet/ops/attention.h"
 
-#include <cstring>
-
 #include "duet/core/dispatch.h"
 #include "duet/core/op_scope.h"
+#include "duet/ops/embedding.h"
 #include "duet/ops/linear_layer.h"
 
 namespace duet::ops {
@@ -29,7 +28,8 @@ void check_starts(const char* op, const Tensor& x, const AttentionOptions& optio
         "starts must be (B + 1) int64, got ", starts);
   const auto at = starts.values<int64_t>();
   check(at.front() == 0 && (at.back() == x.dim(0) || (first_query && at.back() < x.dim(0))), op,
-        "starts must go from 0 to the rows of ", x, ", they go from ", at.front(), " to ", at.back());
+        "starts must go from 0 to ", first_query ? "at most " : "", "the rows of ", x, ", they go from ", at.front(),
+        " to ", at.back());
   for (size_t b = 0; b + 1 < at.size(); ++b)
     check(at[b + 1] - at[b] >= fewest && at[b + 1] - at[b] <= options.longest, op, "sequence ", b, " has ",
           at[b + 1] - at[b], " tokens, ", fewest, " to ", options.longest, " are possible");
@@ -132,11 +132,12 @@ Variable class_attention(const Variable& x, const Variable& weight, const Variab
   const auto part = [](const Variable& v, int64_t begin, int64_t end) {
     return v.defined() ? Variable(v.data().rows_view(begin, end)) : Variable();
   };
+  const Tensor first_rows = Tensor::empty({s.batch}, DType::i64);
+  for (int64_t b = 0; b < s.batch; ++b) first_rows.data<int64_t>()[b] = s.row(b);
   const Tensor x0 = Tensor::empty({s.batch, xd.dim(-1)}, x.dtype());
-  const auto row_bytes = static_cast<size_t>(xd.dim(-1)) * size_of(x.dtype());
-  for (int64_t b = 0; b < s.batch; ++b)
-    std::memcpy(x0.raw() + static_cast<size_t>(b) * row_bytes, xd.raw() + static_cast<size_t>(s.row(b)) * row_bytes,
-                row_bytes);
+  on_cpu(op, xd, [&]<class T>(Type<T>) {
+    embedding_forward<T>(CpuContext{}, first_rows.data<int64_t>(), s.batch, rows<const T>(xd), x0.data<T>());
+  });
   const LinearLayer of_first(op, x0, x0.shape(), part(weight, 0, width), part(bias, 0, width));
   const LinearLayer of_all(op, xd, xd.shape(), part(weight, width, 3 * width), part(bias, width, 3 * width));
   const Tensor q = Tensor::empty(of_first.output(), x.dtype()), kv = Tensor::empty(of_all.output(), x.dtype());
@@ -147,18 +148,18 @@ Variable class_attention(const Variable& x, const Variable& weight, const Variab
   const RandomKey random = options.random;
   const int64_t flops = forward_flops(s);
   OpScope::computes(flops);
-  OpScope::touches(mask, kv);
+  OpScope::touches(q, kv, mask);
   on_cpu(op, xd, [&]<class T>(Type<T>) {
     class_attention_forward<T>(CpuContext{}, s, q.data<T>(), kv.data<T>(), data_of(mask), dropout, random,
                                saved.data<Wide<T>>(), y.data<T>());
   });
   return Variable::from_op(
       op, y, {x, weight, bias},
-      [op, xd, x0, of_first, of_all, q, kv, mask, starts, saved, y, s, width, dropout, random, flops](
+      [op, xd, x0, first_rows, of_first, of_all, q, kv, mask, starts, saved, y, s, width, dropout, random, flops](
           const Tensor& dy, GradientSink& sink) {
         OpScope::computes(2 * flops);
-        OpScope::touches(q, kv, mask, y);
         const Tensor dq = empty_like(q), dkv = empty_like(kv);
+        OpScope::touches(q, kv, mask, y, dq, dkv);
         on_cpu(op, xd, [&]<class T>(Type<T>) {
           class_attention_backward<T>(CpuContext{}, s, q.data<T>(), kv.data<T>(), data_of(mask), saved.data<Wide<T>>(),
                                       y.data<T>(), dy.data<T>(), dropout, random, dq.data<T>(), dkv.data<T>());
@@ -166,30 +167,29 @@ Variable class_attention(const Variable& x, const Variable& weight, const Variab
           std::fill(dkv.data<T>() + used, dkv.data<T>() + dkv.numel(), T{});
         });
         if (sink.needs(0)) {
-          const Tensor dx = of_all.input_gradient(dkv, sink.take(0)), dx0 = of_first.input_gradient(dq);
+          Tensor dx = of_all.input_gradient(dkv, sink.take(0));
+          const Tensor dx0 = of_first.input_gradient(dq);
           on_cpu(op, xd, [&]<class T>(Type<T>) {
-            const int64_t n = xd.dim(-1);
-            for (int64_t b = 0; b < s.batch; ++b) {
-              T* const to = dx.data<T>() + s.row(b) * n;
-              const T* const from = dx0.data<T>() + b * n;
-              for (int64_t i = 0; i < n; ++i) to[i] = convert<T>(convert<Wide<T>>(to[i]) + convert<Wide<T>>(from[i]));
-            }
+            embedding_backward<T>(CpuContext{}, first_rows.data<int64_t>(), s.batch, -1, dx0.data<T>(), rows<T>(dx));
           });
-          sink.add(0, dx);
+          sink.add(0, std::move(dx));
         }
-        const bool bias_wanted = sink.needs(2);
-        if (!sink.needs(1) && !bias_wanted) return;
-        OpScope::touches(xd);
-        const LinearLayer::Gradients all{LinearLayer::empty_weight_gradient({3 * width, xd.dim(-1)}, xd),
-                                         bias_wanted ? Tensor::empty({3 * width}, wide(xd.dtype())) : Tensor()};
-        const auto part_of = [&](int64_t begin, int64_t end) {
-          return LinearLayer::Gradients{all.weight.rows_view(begin, end),
-                                        bias_wanted ? all.bias.rows_view(begin, end) : Tensor()};
+        Tensor dw, db;
+        if (sink.needs(2)) db = Tensor::empty({3 * width}, wide(xd.dtype()));
+        const auto rows_of = [](const Tensor& t, int64_t begin, int64_t end) {
+          return t.defined() ? t.rows_view(begin, end) : Tensor();
         };
-        of_first.weight_gradient(dq, x0, bias_wanted, part_of(0, width));
-        of_all.weight_gradient(dkv, xd, bias_wanted, part_of(width, 3 * width));
-        if (sink.needs(1)) sink.add(1, all.weight);
-        if (bias_wanted) sink.add(2, all.bias);
+        if (sink.needs(1)) {
+          OpScope::touches(xd);
+          dw = LinearLayer::empty_weight_gradient({3 * width, xd.dim(-1)}, xd);
+          of_first.weight_gradient(dq, x0, db.defined(), {rows_of(dw, 0, width), rows_of(db, 0, width)});
+          of_all.weight_gradient(dkv, xd, db.defined(), {rows_of(dw, width, 3 * width), rows_of(db, width, 3 * width)});
+          sink.add(1, std::move(dw));
+        } else if (db.defined()) {
+          of_first.bias_gradient(dq, rows_of(db, 0, width));
+          of_all.bias_gradient(dkv, rows_of(db, width, 3 * width));
+        }
+        if (db.defined()) sink.add(2, std::move(db));
       });
 }
 

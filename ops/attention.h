@@ -38,6 +38,7 @@ struct AttentionShape {
   bool first_query = false;         // queries, and outputs, are of each sequence's first token alone: one row of each
 
   int64_t row(int64_t sample) const { return starts ? starts[sample] : sample * tokens; }  // where a sample begins
+  int64_t query_row(int64_t sample) const { return first_query ? sample : row(sample); }
 };
 // What the forward pass keeps for the backward pass besides its inputs and y: the logarithm of each row's sum of
 // exponentials (B, H, T), (H N) of sequences without padding, (B, H) of first queries.
@@ -56,7 +57,8 @@ template <class T>
 void attention_backward(CudaContext, AttentionShape s, const T* qkv, const uint8_t* key_mask, const Wide<T>* saved,
                         const T* y, const T* dy, float dropout, RandomKey random, T* dqkv);
 
-// Queries q (B, C) of first tokens, and of all tokens keys and values kv (B, T, 2C); their shape has first_query.
+// Queries q (B, C) of first tokens, and keys and values kv (B, T, 2C), or (N, 2C) with starts, of all; the shape has
+// first_query.
 template <class T>
 void class_attention_forward(CpuContext, AttentionShape s, const T* q, const T* kv, const uint8_t* key_mask,
                              float dropout, RandomKey random, Wide<T>* saved, T* y);

@@ -37,7 +37,7 @@ struct Head {
   Head(const AttentionShape& s, int64_t index, const uint8_t* key_mask, float p, RandomKey key)
       : row(s.row(index / s.heads)),
         tokens(s.row(index / s.heads + 1) - row),
-        query_row(s.first_query ? index / s.heads : row),
+        query_row(s.query_row(index / s.heads)),
         queries(s.first_query ? std::min<int64_t>(tokens, 1) : tokens),
         place(s.first_query ? index : row * s.heads + index % s.heads * tokens),
         padded(s.tokens),
@@ -72,7 +72,8 @@ struct Head {
   }
 };
 
-// Rows of a tile whose random numbers, scores and probabilities are in the first-level cache together.
+// Rows of a tile that are made probabilities together: of up to 128 keys their random numbers and scores stay in the
+// first-level cache, and short rows share what the numbers of one row alone would waste.
 constexpr int64_t rows_at_once = 24;
 
 // Calls f(index, memory) in parallel for all (sample, head) pairs. This thread makes all threads' memory: whether they
@@ -83,7 +84,7 @@ void for_heads(const AttentionShape& s, bool drops, F&& f) {
   if (places == 0) return;
   const auto parts = static_cast<int>(std::clamp<int64_t>(places / s.tokens, 1, threads()));
   std::deque<Memory> memory;
-  for (int part = 0; part < parts; ++part) memory.emplace_back(s.tokens, s.head_size, drops);
+  for (int part = 0; part < parts; ++part) memory.emplace_back(s, drops);
   WorkShares shares(parts);
   shares.deal(heads);
   parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
@@ -170,7 +171,8 @@ Wide<T> dot(const T* a, const T* b, int64_t n) {
 // The sizes of tiles: queries in whole groups of the product's twelve rows, keys in as few equal blocks as it takes.
 struct Tiling {
   int64_t queries, keys;
-  explicit Tiling(int64_t tokens) : queries(part(tokens, 132, 12)), keys(part(tokens, most_tile_columns, 1)) {}
+  explicit Tiling(const AttentionShape& s)
+      : queries(part(s.first_query ? 1 : s.tokens, 132, 12)), keys(part(s.tokens, most_tile_columns, 1)) {}
 
  private:
   static int64_t part(int64_t n, int64_t most, int64_t multiple) {
@@ -187,15 +189,15 @@ struct ForwardMemory {
   Arranged<T> keys, values;
   Scratch<uint32_t> numbers;
 
-  ForwardMemory(int64_t tokens, int64_t size, bool drops)
-      : tiling(tokens),
+  ForwardMemory(const AttentionShape& s, bool drops)
+      : tiling(s),
         scores(tiling.queries * tile_stride),
-        sums(tiling.queries * size),
+        sums(tiling.queries * s.head_size),
         tops(tiling.queries),
         totals(tiling.queries),
         left(tiling.queries * tile_stride),
-        keys(tokens, tiling.keys, size, true),
-        values(tokens, tiling.keys, size, false),
+        keys(s.tokens, tiling.keys, s.head_size, true),
+        values(s.tokens, tiling.keys, s.head_size, false),
         numbers(drops ? dropped_rows_memory(rows_at_once, tiling.keys) : 0) {}
 };
 
@@ -216,18 +218,18 @@ struct BackwardMemory {
   Arranged<T> keys_transposed, values_transposed, keys, queries, gradients;
   Scratch<uint32_t> numbers;
 
-  BackwardMemory(int64_t tokens, int64_t size, bool drops)
-      : tiling(tokens),
+  BackwardMemory(const AttentionShape& s, bool drops)
+      : tiling(s),
         probabilities(tiling.queries * tile_stride),
         dscores(tiling.queries * tile_stride),
-        sums(sums_in_place<T>(tokens) ? 0 : 3 * tokens * size),
+        sums(sums_in_place<T>(s.tokens) ? 0 : 3 * s.tokens * s.head_size),
         dots(tiling.queries),
         left(tiling.queries * tile_stride),
-        keys_transposed(tokens, tiling.keys, size, true),
-        values_transposed(tokens, tiling.keys, size, true),
-        keys(tokens, tiling.keys, size, false),
-        queries(tokens, tiling.queries, size, false),
-        gradients(tokens, tiling.queries, size, false),
+        keys_transposed(s.tokens, tiling.keys, s.head_size, true),
+        values_transposed(s.tokens, tiling.keys, s.head_size, true),
+        keys(s.tokens, tiling.keys, s.head_size, false),
+        queries(s.first_query ? 1 : s.tokens, tiling.queries, s.head_size, false),
+        gradients(s.first_query ? 1 : s.tokens, tiling.queries, s.head_size, false),
         numbers(drops ? dropped_rows_memory(rows_at_once, tiling.keys) : 0) {}
 };
 
@@ -264,7 +266,7 @@ struct NextHead {
   NextHead(const AttentionShape& s, int64_t index, const Projections<const T>& x)
       : q_stride(x.q_stride), k_stride(x.k_stride), size(s.head_size), width(x.width) {
     const int64_t next = std::min(index + 1, s.batch * s.heads - 1), sample = next / s.heads;
-    const int64_t query_row = s.first_query ? sample : s.row(sample), column = next % s.heads * size;
+    const int64_t query_row = s.query_row(sample), column = next % s.heads * size;
     at = x.of(query_row, s.row(sample), column);
     output = query_row * width + column;
   }

@@ -59,8 +59,8 @@ Dropped<W> dropped_rows(int64_t rows, int64_t n, float p, RandomKey random, int6
   Dropped<W> result{memory, step, threshold_of(p), scale_of_kept<W>(p)};
   const auto position = static_cast<uint64_t>(first);
   const auto skipped = static_cast<int64_t>(position % 4);
-  // Together, unless the numbers between the rows, which nobody uses, are more than what rows of their own would waste:
-  // they are made at least 16 blocks at a time.
+  // Together, unless the numbers between the rows, which nobody uses, are more than what rows of their own would waste
+  // in AVX-512, which makes at least 16 blocks.
   if (step <= padded(n + 3, 64)) {
     make_numbers(random, position / 4, (skipped + (rows - 1) * step + n + 3) / 4, memory);
     result.numbers += skipped;

@@ -80,12 +80,12 @@ LinearLayer::Gradients LinearLayer::weight_gradient(const Tensor& dz, const Tens
   return to;
 }
 
-Tensor LinearLayer::bias_gradient(const Tensor& dz) const {
-  Tensor db = Tensor::empty({out_}, wide(dz.dtype()), dz.device());
+Tensor LinearLayer::bias_gradient(const Tensor& dz, Tensor to) const {
+  if (!to.defined()) to = Tensor::empty({out_}, wide(dz.dtype()), dz.device());
   dispatch(dz, [&]<class T>(auto context, Type<T>) {
-    bias_backward<T>(context, {dz.data<T>(), rows_, out_}, db.data<Wide<T>>());
+    bias_backward<T>(context, {dz.data<T>(), rows_, out_}, to.data<Wide<T>>());
   });
-  return db;
+  return to;
 }
 
 Tensor LinearLayer::activation_gradient(const Tensor& z, Activation activation, const Tensor& dy, const Tensor& dz,

@@ -28,8 +28,8 @@ class LinearLayer {
   Gradients weight_gradient(const Tensor& dz, const Tensor& x, bool bias_wanted = false, Gradients to = {}) const;
   // Memory for the gradient of a weight (or of some layers' weights) for inputs of dtype and device of x.
   static Tensor empty_weight_gradient(const Shape& shape, const Tensor& x);
-  // The sum of dz over rows.
-  Tensor bias_gradient(const Tensor& dz) const;
+  // The sum of dz over rows; in `to` if that is defined.
+  Tensor bias_gradient(const Tensor& dz, Tensor to = {}) const;
   // dz = dy activation'(z), which may be written over dy, and on the CPU activation(z) once more into y if that is
   // defined. Returns the bias's gradient if it is wanted.
   Tensor activation_gradient(const Tensor& z, Activation activation, const Tensor& dy, const Tensor& dz,

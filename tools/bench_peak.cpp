@@ -58,8 +58,9 @@ void SustainedPeak::run_up_to(double seconds) {
   while (seconds_ < seconds) {
     const train::Stopwatch watch;
     trial_.run();
-    seconds_ += watch.seconds();
-    ++trials_;
+    const double taken = watch.seconds();
+    seconds_ += taken;
+    shortest_ = trials_++ == 0 ? taken : std::min(shortest_, taken);
   }
 }
 
@@ -68,10 +69,16 @@ double measure_peak_gflops(const PeakKernel& kernel) {
   return trial.gflops(best_seconds([&] { trial.run(); }));
 }
 
-PeakKernel fastest_peak_kernel(DType dtype) {
-  const PeakKernel float32 = float32_peak_kernel();
-  const std::optional<PeakKernel> narrow = dtype == DType::bf16 ? bfloat16_peak_kernel() : std::nullopt;
-  return narrow && measure_peak_gflops(*narrow) > measure_peak_gflops(float32) ? *narrow : float32;
+Peak measure_peak(DType dtype) {
+  Peak best{float32_peak_kernel(), 0};
+  for (int round = 0; round < 2; ++round)
+    for (const std::optional<PeakKernel>& kernel :
+         {std::optional(float32_peak_kernel()), dtype == DType::bf16 ? bfloat16_peak_kernel() : std::nullopt}) {
+      if (!kernel) continue;
+      const double gflops = measure_peak_gflops(*kernel);
+      if (gflops > best.gflops) best = {*kernel, gflops};
+    }
+  return best;
 }
 
 double measure_sustained_gflops(const PeakKernel& kernel) {

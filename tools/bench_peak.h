@@ -30,18 +30,24 @@ class SustainedPeak {
   explicit SustainedPeak(const PeakKernel& kernel) : trial_(kernel) {}
   void run_up_to(double seconds);  // of all trials so far
   double gflops() const { return trial_.gflops(seconds_ / static_cast<double>(trials_)); }
+  double best_gflops() const { return trial_.gflops(shortest_); }
 
  private:
   PeakTrial trial_;
-  double seconds_ = 0;
+  double seconds_ = 0, shortest_ = 0;
   int64_t trials_ = 0;
 };
 
 // GFLOP/s of `kernel` on all of threads() threads at once: the best of several short trials, because whatever else the
 // machine does can only slow a trial down.
 double measure_peak_gflops(const PeakKernel& kernel);
-// The one that can multiply elements of this type fastest: bfloat16 may be so as float.
-PeakKernel fastest_peak_kernel(DType dtype);
+// The faster one of the kernels that elements of this type can be multiplied with, bfloat16 also as float, each
+// measured twice, and its GFLOP/s.
+struct Peak {
+  PeakKernel kernel;
+  double gflops;
+};
+Peak measure_peak(DType dtype);
 // A SustainedPeak's GFLOP/s over one second.
 double measure_sustained_gflops(const PeakKernel& kernel);
 

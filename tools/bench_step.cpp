@@ -281,9 +281,8 @@ Json measure_step(const StepBenchmark& b) {
       .batch = b.batch, .augment = train::Augment::basic, .workers = b.workers.beside(b.device)};
   const bool gpu = b.device.kind == DeviceKind::cuda;
   const DType dtype = b.dtype == "bfloat16" ? DType::bf16 : DType::f32;
-  const PeakKernel kernel = fastest_peak_kernel(dtype);
-  const auto peak_now = [&] { return gpu ? measure_matmul_gflops(b.device, dtype) : measure_peak_gflops(kernel); };
-  const double peak_before = peak_now();
+  const auto peak_now = [&] { return gpu ? Peak{{}, measure_matmul_gflops(b.device, dtype)} : measure_peak(dtype); };
+  const Peak peak_before = peak_now();
   const train::TrainOptions options;
   models::ParamStore store(options.seed);
   models::Classifier model({store, ""}, config);
@@ -297,7 +296,8 @@ Json measure_step(const StepBenchmark& b) {
                      batch = host.to(b.device);
   StepRunner run(task, adam, options, b);
   Measurements measured;
-  SustainedPeak sustained(kernel);
+  std::optional<SustainedPeak> sustained;
+  if (!source && !gpu) sustained.emplace(peak_before.kernel);
   // A recording takes two steps on top.
   for (int64_t i = -b.warmup_steps - (gpu ? 2 : 0); i < 0; ++i) run.whole(batch, i);
   if (source) {
@@ -312,7 +312,7 @@ Json measure_step(const StepBenchmark& b) {
       }
       measured.note(run.in_phases(batch, i), 0);
       spent += measured.whole.back();
-      sustained.run_up_to(sustained_share * spent);
+      sustained->run_up_to(sustained_share * spent);
     }
     measured.allocations = system_allocations(b.device) - before;
     measured.flops = task.step_flops(host) * static_cast<double>(b.steps);
@@ -330,7 +330,7 @@ Json measure_step(const StepBenchmark& b) {
     trace = stop_trace();
     if (!b.trace.empty()) write_trace(trace, b.trace);
   }
-  const double peak = std::max(peak_before, peak_now());
+  const double peak = std::max({peak_before.gflops, peak_now().gflops, sustained ? sustained->best_gflops() : 0});
   const double seconds = median(measured.whole), gflop = measured.flops / static_cast<double>(b.steps) * 1e-9;
   Json result{{"size", b.size},
               {"dtype", b.dtype},
@@ -352,9 +352,9 @@ Json measure_step(const StepBenchmark& b) {
               {"peak_rss_bytes", peak_rss},
               {"allocations_per_step", static_cast<double>(measured.allocations) / static_cast<double>(b.steps)}};
   if (source) result["data_cost"] = median(measured.data_costs);
-  if (!source && !gpu) {
-    result["sustained_gflops"] = sustained.gflops();
-    result["fraction_of_sustained"] = gflop / seconds / sustained.gflops();
+  if (sustained) {
+    result["sustained_gflops"] = sustained->gflops();
+    result["fraction_of_sustained"] = gflop / seconds / sustained->gflops();
   }
   if (b.padding > 0) {
     const auto seen = host.text.mask.values<uint8_t>();

@@ -31,7 +31,7 @@ struct StepBenchmark {
 void check_step(const StepBenchmark& benchmark);
 // Times whole training steps (forward with loss, backward, clip and AdamW) of the image+text classifier on a fixed
 // random batch, on threads() threads. Times are medians over the steps after the warm-up; the peak that they are
-// compared with is measured before and after, on the CPU the one that is kept up also between them. Profile and trace
+// compared with is measured before and after, and on the CPU what is kept up of it between them. Profile and trace
 // come from steps of their own after the measured ones.
 Json measure_step(const StepBenchmark& benchmark);
 std::string step_table(const Json& result);

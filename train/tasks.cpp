@@ -39,7 +39,7 @@ double Task::encoder_flops(const Batch& batch, const models::VitConfig* vision, 
   const bool packs = packed_ && on == DeviceKind::cpu;
   const models::Packing packing = packs ? models::Packing::of(batch.text.mask) : models::Packing();
   if (!packing.defined()) return flops + text->forward_flops(batch.tokens(), of_text, on) * size;
-  for (int64_t b = 0; b < packing.texts; ++b) flops += text->forward_flops(packing.length(b), of_text);
+  for (int64_t b = 0; b < packing.texts; ++b) flops += text->forward_flops(packing.length(b), of_text, on);
   return flops;
 }
 

@@ -133,11 +133,11 @@ TEST(Config, CountsForwardFlops) {
   // do its query, its scores and what they are multiplied with.
   const double left_out_on_gpu = 2.0 * 4 * (4 * 4 + 2 * 4 * 6),
                left_out = left_out_on_gpu + 2.0 * 4 * (4 * 4 + 2 * 5 * 4);
-  EXPECT_EQ(c.forward_flops(5, Wanted::class_token), 3 * layer - left_out);
+  EXPECT_EQ(c.forward_flops(5, Wanted::class_token, DeviceKind::cpu), 3 * layer - left_out);
   EXPECT_EQ(c.forward_flops(5, Wanted::class_token, DeviceKind::cuda), 3 * layer - left_out_on_gpu);
-  EXPECT_EQ(c.forward_flops(1, Wanted::class_token), c.forward_flops(1));
+  EXPECT_EQ(c.forward_flops(1, Wanted::class_token, DeviceKind::cpu), c.forward_flops(1));
   c.num_hidden_layers = 0;
-  EXPECT_EQ(c.forward_flops(5, Wanted::class_token), 0);
+  EXPECT_EQ(c.forward_flops(5, Wanted::class_token, DeviceKind::cpu), 0);
   c.num_hidden_layers = 3;
 
   VitConfig vit;
@@ -146,7 +146,7 @@ TEST(Config, CountsForwardFlops) {
   vit.patch_size = 4;
   // Four patches of 3x4x4 values become four vectors of width 4; the class token adds no matmul.
   EXPECT_EQ(vit.forward_flops(), 3 * layer + 2.0 * 4 * 48 * 4);
-  EXPECT_EQ(vit.forward_flops(Wanted::class_token), vit.forward_flops() - left_out);
+  EXPECT_EQ(vit.forward_flops(Wanted::class_token, DeviceKind::cpu), vit.forward_flops() - left_out);
   // ViT-B/16 at 224 is commonly given as 17.6 G multiply-adds with the classifier left out: 35.1 GFLOP.
   EXPECT_NEAR(VitConfig().forward_flops(), 35.1e9, 0.1e9);
 }

@@ -71,7 +71,8 @@ TEST(BenchStep, ReportsExactlyTheContractsKeys) {
   EXPECT_DOUBLE_EQ(r["samples_per_second"], 2 / seconds);
   EXPECT_DOUBLE_EQ(r["gflops"], r["gflop_per_step"].get<double>() / seconds);
   EXPECT_DOUBLE_EQ(r["fraction_of_peak"], r["gflops"].get<double>() / r["peak_gflops"].get<double>());
-  EXPECT_LE(r["sustained_gflops"].get<double>(), 1.05 * r["peak_gflops"].get<double>());
+  EXPECT_GT(r["sustained_gflops"].get<double>(), 0);
+  EXPECT_LE(r["sustained_gflops"].get<double>(), r["peak_gflops"].get<double>());
   EXPECT_DOUBLE_EQ(r["fraction_of_sustained"], r["gflops"].get<double>() / r["sustained_gflops"].get<double>());
   EXPECT_GT(r["peak_rss_bytes"].get<int64_t>(), 10 << 20);
 }

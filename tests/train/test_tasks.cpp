@@ -161,10 +161,12 @@ TEST_F(Classify, CountsFlops) {
   ClassifyTask task(store_, model_, {}, source("train")->samples());
   const Batch b = of_many_lengths(batch(source("train"), 6));
   constexpr auto wanted = models::Wanted::class_token;
+  constexpr auto cpu = DeviceKind::cpu;
   double texts = 0;
-  for (int64_t i = 0; i < 6; ++i) texts += size_.text.forward_flops(i % b.tokens() + 1, wanted);
-  EXPECT_DOUBLE_EQ(task.step_flops(b), 3 * (6 * size_.vision.forward_flops(wanted) + texts));
-  const double whole = 3 * 6 * (size_.vision.forward_flops(wanted) + size_.text.forward_flops(b.tokens(), wanted));
+  for (int64_t i = 0; i < 6; ++i) texts += size_.text.forward_flops(i % b.tokens() + 1, wanted, cpu);
+  EXPECT_DOUBLE_EQ(task.step_flops(b), 3 * (6 * size_.vision.forward_flops(wanted, cpu) + texts));
+  const double whole =
+      3 * 6 * (size_.vision.forward_flops(wanted, cpu) + size_.text.forward_flops(b.tokens(), wanted, cpu));
   EXPECT_LT(task.step_flops(b), whole);
   task.set_packed(false);
   EXPECT_DOUBLE_EQ(task.step_flops(b), whole);
