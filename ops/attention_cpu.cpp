@@ -257,7 +257,8 @@ struct Projections {
   }
 };
 
-// What the head after this one reads, for fetching it ahead, row by row as the rows of this one are computed.
+// What the head after this one reads, for fetching it ahead, row by row as the rows of this one are computed. (With one
+// query there are none to speak of; fetching all keys and values at once gained nothing.)
 template <class T>
 struct NextHead {
   typename Projections<const T>::Part at;
@@ -270,13 +271,10 @@ struct NextHead {
     at = x.of(query_row, s.row(sample), column);
     output = query_row * width + column;
   }
-  [[gnu::always_inline]] inline void fetch_key(int64_t i) const {
-    fetch_ahead(at.k + i * k_stride, size);
-    fetch_ahead(at.v + i * k_stride, size);
-  }
   [[gnu::always_inline]] inline void fetch(int64_t i) const {
     fetch_ahead(at.q + i * q_stride, size);
-    fetch_key(i);
+    fetch_ahead(at.k + i * k_stride, size);
+    fetch_ahead(at.v + i * k_stride, size);
   }
   [[gnu::always_inline]] inline void fetch_output(const T* y, int64_t i) const {
     fetch_ahead(y + output + i * width, size);
@@ -297,7 +295,6 @@ void forward(const AttentionShape& s, const Projections<const T>& x, const uint8
     const auto [q, k, v] = x.of(head, column);
     T* const out = y + head.query_row * width + column;
     const NextHead<T> next(s, bh, x);
-    for (int64_t i = n; i < head.tokens; ++i) next.fetch_key(i);
     for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
       const int64_t cols = std::min(tiling.keys, head.keys - j0);
       keys.set(k + j0 * stride, stride, j0, cols);
@@ -366,7 +363,6 @@ void backward(const AttentionShape& s, const Projections<const T>& x, const uint
     const int64_t out_offset = head.query_row * width + column;
     const T *out = y + out_offset, *g = dy + out_offset;
     const NextHead<T> next(s, bh, x);
-    for (int64_t i = n; i < head.tokens; ++i) next.fetch_key(i);
     for (int64_t j0 = 0; j0 < head.keys; j0 += tiling.keys) {
       const int64_t cols = std::min(tiling.keys, head.keys - j0);
       keys_transposed.set(k + j0 * stride, stride, j0, cols);
