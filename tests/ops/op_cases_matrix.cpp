@@ -156,6 +156,17 @@ OpCase matmul_case(bool ta, bool tb) {
 constexpr RandomKey attention_key{11, 5};
 enum class Masking { none, some, whole_sample, left_out };  // left_out: no padding, sequences of many lengths
 
+AttentionOptions attention_options(int64_t heads, Masking masking, double dropout, const OpInputs& in) {
+  AttentionOptions options{.heads = heads, .dropout = dropout, .random = attention_key};
+  if (masking == Masking::left_out) {
+    options.starts = in.indices[0];
+    options.longest = static_cast<int64_t>(in.indices[1].at(0));
+  } else if (masking != Masking::none) {
+    options.key_mask = in.indices[0];
+  }
+  return options;
+}
+
 // Sizes: batch, tokens, head size.
 OpCase attention_case(const std::string& variant, int64_t heads, Masking masking, double dropout) {
   OpCase row{.op = "attention", .variant = variant};
@@ -182,14 +193,7 @@ OpCase attention_case(const std::string& variant, int64_t heads, Masking masking
     return inputs;
   };
   row.run = [=](const std::vector<Variable>& x, const OpInputs& in) {
-    AttentionOptions options{.heads = heads, .dropout = dropout, .random = attention_key};
-    if (masking == Masking::left_out) {
-      options.starts = in.indices[0];
-      options.longest = static_cast<int64_t>(in.indices[1].at(0));
-    } else if (masking != Masking::none) {
-      options.key_mask = in.indices[0];
-    }
-    return std::vector{attention(x[0], options)};
+    return std::vector{attention(x[0], attention_options(heads, masking, dropout, in))};
   };
   row.reference = [=](const OpInputs& in) {
     const Tensor& qkv = in.trainable[0];
@@ -271,14 +275,8 @@ OpCase class_attention_case(const std::string& variant, int64_t heads, Masking m
     return inputs;
   };
   row.run = [=](const std::vector<Variable>& x, const OpInputs& in) {
-    AttentionOptions options{.heads = heads, .dropout = dropout, .random = attention_key};
-    if (masking == Masking::left_out) {
-      options.starts = in.indices[0];
-      options.longest = static_cast<int64_t>(in.indices[1].at(0));
-    } else if (masking != Masking::none) {
-      options.key_mask = in.indices[0];
-    }
-    return std::vector{class_attention(x[0], x[1], bias ? x[2] : Variable(), options)};
+    return std::vector{
+        class_attention(x[0], x[1], bias ? x[2] : Variable(), attention_options(heads, masking, dropout, in))};
   };
   const auto of_all = row.reference;
   row.reference = [=](const OpInputs& in) {
