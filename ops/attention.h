@@ -39,6 +39,7 @@ struct AttentionShape {
 
   int64_t row(int64_t sample) const { return starts ? starts[sample] : sample * tokens; }  // where a sample begins
   int64_t query_row(int64_t sample) const { return first_query ? sample : row(sample); }
+  int64_t most_queries() const { return first_query ? 1 : tokens; }  // of a sequence
 };
 // What the forward pass keeps for the backward pass besides its inputs and y: the logarithm of each row's sum of
 // exponentials (B, H, T), (H N) of sequences without padding, (B, H) of first queries.

@@ -38,7 +38,7 @@ struct Head {
       : row(s.row(index / s.heads)),
         tokens(s.row(index / s.heads + 1) - row),
         query_row(s.query_row(index / s.heads)),
-        queries(s.first_query ? std::min<int64_t>(tokens, 1) : tokens),
+        queries(std::min(tokens, s.most_queries())),
         place(s.first_query ? index : row * s.heads + index % s.heads * tokens),
         padded(s.tokens),
         size(s.head_size),
@@ -172,7 +172,7 @@ Wide<T> dot(const T* a, const T* b, int64_t n) {
 struct Tiling {
   int64_t queries, keys;
   explicit Tiling(const AttentionShape& s)
-      : queries(part(s.first_query ? 1 : s.tokens, 132, 12)), keys(part(s.tokens, most_tile_columns, 1)) {}
+      : queries(part(s.most_queries(), 132, 12)), keys(part(s.tokens, most_tile_columns, 1)) {}
 
  private:
   static int64_t part(int64_t n, int64_t most, int64_t multiple) {
@@ -228,8 +228,8 @@ struct BackwardMemory {
         keys_transposed(s.tokens, tiling.keys, s.head_size, true),
         values_transposed(s.tokens, tiling.keys, s.head_size, true),
         keys(s.tokens, tiling.keys, s.head_size, false),
-        queries(s.first_query ? 1 : s.tokens, tiling.queries, s.head_size, false),
-        gradients(s.first_query ? 1 : s.tokens, tiling.queries, s.head_size, false),
+        queries(s.most_queries(), tiling.queries, s.head_size, false),
+        gradients(s.most_queries(), tiling.queries, s.head_size, false),
         numbers(drops ? dropped_rows_memory(rows_at_once, tiling.keys) : 0) {}
 };
 
